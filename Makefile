@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PROSE := flan_jax tasks mixtures gin tests benchmarks docs setup.py Makefile $(wildcard *.md)
 export CUDA_VISIBLE_DEVICES ?=
 
-.PHONY: help setup torch demo test test-slow lint format golden docs audit bench clean
+.PHONY: help setup torch demo test test-slow lint format golden docs audit bench bench-report clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -72,9 +72,11 @@ docs: $(READY)  ## the site into site/, and the generated files of docs/
 	$(BIN)/python docs/generate/catalog.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: $(READY)  ## data path and train step beside their peers; more: docs/explanation/performance.md
-	$(BIN)/python benchmarks/data.py
-	$(BIN)/python benchmarks/train.py
+bench: $(READY)  ## every benchmark beside its peer, at most 30 minutes: benchmarks/results/DATE.json
+	$(BIN)/python benchmarks/bench.py
+
+bench-report: $(READY)  ## the last results of make bench beside those before
+	@$(BIN)/python benchmarks/bench.py --report
 
 audit: $(READY)  ## known vulnerabilities of the pins; else their list, with dates
 	$(BIN)/python .ci/audit.py

@@ -7,6 +7,7 @@ Everything runs in one process, with one thread of `flan_jax`; the two sides alt
 A figure is the median of REPEATS. On a shared machine, compare the ratios.
 """
 
+import argparse
 import collections
 import functools
 import itertools
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import figures
 import numpy as np
 
 from flan_jax.catalog import registry
@@ -112,6 +114,8 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
     print(
       f'| {name} | {rate:,.0f} | {rate * tokens / count:,.0f} | {first / rate:.1f} x |'
     )
+    if name != 'flan materialize':
+      figures.add('rendering', first, 'examples/s', peer=name, peer_value=rate)
 
 
 def plan_of(sizes: np.ndarray) -> PackingPlan:
@@ -191,6 +195,9 @@ def packing(store: Store) -> None:
       f'| {name} | {rate:,.0f} | {sequences:,.0f} | {fills[name]:.2%} | '
       f'{ratio:,.0f} x |'
     )
+    if name != 'our plan':
+      ours = rates['our plan']
+      figures.add('packing', ours, 'examples/s', peer=name, peer_value=rate)
 
 
 def loading(store: Store) -> None:
@@ -223,6 +230,7 @@ def loading(store: Store) -> None:
   print('| | ms |\n|---|--:|')
   for name, rate in rates.items():
     print(f'| {name} | {1000 / rate:.2f} |')
+    figures.add(f'loader, {name}', 1000 / rate, 'ms', lower_is_better=True)
 
 
 def memory() -> None:
@@ -232,8 +240,18 @@ def memory() -> None:
 
 
 def main() -> None:
-  names = tuple(sys.argv[1:]) or GENERATED
-  family = 'flan' if sys.argv[1:] else 'microworld'
+  global EXAMPLES, PEER_EXAMPLES, REPEATS
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('datasets', nargs='*')
+  parser.add_argument('--examples', type=int, default=EXAMPLES)
+  parser.add_argument('--peer-examples', type=int, default=PEER_EXAMPLES)
+  parser.add_argument('--repeats', type=int, default=REPEATS)
+  figures.add_flag(parser)
+  options = parser.parse_args()
+  EXAMPLES, PEER_EXAMPLES = options.examples, options.peer_examples
+  REPEATS = options.repeats
+  names = tuple(options.datasets) or GENERATED
+  family = 'flan' if options.datasets else 'microworld'
   data_dir = os.environ.get('TFDS_DATA_DIR')
   mixture = Mixture(name='benchmark', datasets=names, held_out=())
   print(f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything began')
@@ -248,6 +266,7 @@ def main() -> None:
     memory()
     packing(store)
     rendering(store, names, family, data_dir, folder)
+  figures.write(options.json)
 
 
 if __name__ == '__main__':

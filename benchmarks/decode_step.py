@@ -11,6 +11,7 @@ disturbs it less. `transformers` needs torch (`make torch`).
 import argparse
 import time
 
+import figures
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +107,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--batches', type=int, nargs='+', default=[1, 8, 32])
   parser.add_argument('--rounds', type=int, default=5)
+  figures.add_flag(parser)
   options = parser.parse_args()
   sides = {'ours': Ours(), 'torch': Torch()}
   print('batch  ours, ms  torch, ms  torch / ours  weights read by ours, GB/s')
@@ -121,6 +123,11 @@ def main() -> None:
       f'{sides["ours"].weight_bytes / ours / 1e9:>26.1f}',
       flush=True,
     )
+    figures.add(
+      f'decode step of {batch}', ours * 1e3, 'CPU ms', peer='transformers',
+      peer_value=other * 1e3, lower_is_better=True,
+    )  # fmt: skip
+  figures.write(options.json)
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import figures
 import jax
 import numpy as np
 
@@ -203,6 +204,11 @@ def scoring(scorer: Scorer, lm_eval: LmEval | None, args: argparse.Namespace) ->
     alike += np.array(numbers) * args.examples / len(found)
     options = np.mean([len(request.options) for request in found])
     print(_line(name, options, numbers, differ, agree), flush=True)
+    beside = {'peer': 'lm-eval', 'peer_value': len(found) / other.cpu}
+    figures.add(
+      f'options of {name}', len(found) / cost.cpu, 'examples/CPU s',
+      **(beside if lm_eval else {}),
+    )  # fmt: skip
   print(_line('sum', np.nan, total, np.nan, np.nan))
   print(_line('equal n', np.nan, alike, np.nan, np.nan))
 
@@ -254,6 +260,10 @@ def generation(
       prompts, max_tokens=args.max_tokens, batch_size=scorer.batch_size, eos_id=eos_id
     )
   )
+  figures.add(
+    'generation', tokens / cost.cpu, 'tokens/CPU s', peer='transformers',
+    peer_value=tokens / other.cpu,
+  )  # fmt: skip
   print(
     f'transformers: {tokens / other.wall:.1f} tokens/s ({tokens / other.cpu:.1f} a '
     f'processor second): {other.wall / cost.wall:.2f}x, {other.cpu / cost.cpu:.2f}x'
@@ -289,6 +299,7 @@ def main() -> None:
   parser.add_argument('--sequence-length', type=int, default=512)
   parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
   parser.add_argument('--max-tokens', type=int, default=64)
+  figures.add_flag(parser)
   args = parser.parse_args()
   config = model_dir.config(args.checkpoint)
   shapes, _ = params_lib.abstract_params(config)
@@ -307,6 +318,7 @@ def main() -> None:
     scoring(scorer, lm_eval, args)
   if args.generate:
     generation(scorer, lm_eval, args)
+  figures.write(args.json)
 
 
 if __name__ == '__main__':

@@ -8,13 +8,14 @@ that other work on the machine does not count; wall time stands beside it. A fig
 the median of REPEATS.
 """
 
+import argparse
 import os
 import pathlib
 import random
-import sys
 import tempfile
 import time
 
+import figures
 import numpy as np
 
 from flan_jax import (
@@ -87,10 +88,18 @@ def measured(store: Store, format: str, folder: pathlib.Path, **settings):
 
 
 def main() -> None:
+  global EXAMPLES, REPEATS
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('stores', nargs='*')
+  parser.add_argument('--examples', type=int, default=EXAMPLES)
+  parser.add_argument('--repeats', type=int, default=REPEATS)
+  figures.add_flag(parser)
+  options = parser.parse_args()
+  EXAMPLES, REPEATS = options.examples, options.repeats
   print(f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything began')
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    stores = [Store.open(path) for path in sys.argv[1:]] or [made_store(folder)]
+    stores = [Store.open(path) for path in options.stores] or [made_store(folder)]
     for number, store in enumerate(stores):
       entries = store.manifest['datasets'].values()
       count = sum(entry['examples'] * entry['epochs'] for entry in entries)
@@ -115,6 +124,8 @@ def main() -> None:
             f'| {format}, {title} | {examples:,} | {size:,.1f} | '
             f'{examples / cpu:,.0f} | {examples / wall:,.0f} |'
           )
+          figures.add(f'{name}: {format}, {title}', examples / cpu, 'examples/CPU s')
+  figures.write(options.json)
 
 
 if __name__ == '__main__':

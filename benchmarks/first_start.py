@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+import figures
 import startup
 
 TRAIN = {
@@ -42,6 +43,7 @@ def main() -> None:
   parser.add_argument('--rows', type=int, default=8)
   parser.add_argument('--length', type=int, default=512)
   parser.add_argument('--no-answers', action='store_true')
+  figures.add_flag(parser)
   options = parser.parse_args()
   found: dict[str, list[tuple[float, float]]] = {}
   with tempfile.TemporaryDirectory() as scratch:
@@ -70,6 +72,10 @@ def main() -> None:
     wall, cpu = (statistics.median(part) for part in zip(*times, strict=True))
     ratio = f'{cpu / statistics.median(peer):.2f}' if peer and 'train' in row else ''
     print(f'{row:<32}{cpu:>8.1f}{wall:>8.1f}{ratio:>8}')
+    if row != 't5x.train':
+      beside = {'peer': 't5x', 'peer_value': statistics.median(peer)} if ratio else {}
+      figures.add(row, cpu, 'CPU s', lower_is_better=True, **beside)
+  figures.write(options.json)
 
 
 def _note(found: dict, row: str, times: tuple[float, float] | None) -> None:

@@ -3,14 +3,15 @@
   flan convert MODEL HF --to hf
   python benchmarks/lm_eval_backend.py --model MODEL --against HF
 
-Both get the same requests through lm-eval's own interface, in float32 on the CPU. Each
-runs twice; the first pass of ours compiles its programs.
+Both get the same requests through lm-eval's own interface, in float32 on the CPU. They
+take turns, twice; the first pass of ours compiles its programs.
 """
 
 import argparse
 import random
 import time
 
+import figures
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -42,6 +43,7 @@ def main() -> None:
   parser.add_argument('--prompts', type=int, default=24)
   parser.add_argument('--words', type=int, default=400)
   parser.add_argument('--batch-size', type=int, default=8)
+  figures.add_flag(parser)
   args = parser.parse_args()
   asked = requests(args.prompts, args.words)
   models = {
@@ -53,13 +55,23 @@ def main() -> None:
   found = {}
   tokens = len(models['flan_jax'].tok_encode(asked[0].args[0]))
   print(f'{args.prompts} prompts of about {tokens} tokens, {len(OPTIONS)} options each')
-  for name, model in models.items():
-    for number in (1, 2):
-      began = time.perf_counter()
+  seconds = {}
+  for number in (1, 2):
+    for name, model in models.items():
+      began, cpu = time.perf_counter(), time.process_time()
       found[name] = model.loglikelihood(asked, disable_tqdm=True)
-      print(f'{name}, pass {number}: {time.perf_counter() - began:.2f} s')
+      seconds[name] = time.process_time() - cpu
+      print(
+        f'{name}, pass {number}: {time.perf_counter() - began:.2f} s, '
+        f'{seconds[name]:.2f} CPU s'
+      )
+  figures.add(
+    'options in lm-eval', seconds['flan_jax'], 'CPU s', peer='--model hf',
+    peer_value=seconds['hf'], lower_is_better=True,
+  )  # fmt: skip
   pairs = list(zip(found['flan_jax'], found['hf'], strict=True))
   print(f'largest difference: {max(abs(a[0] - b[0]) for a, b in pairs):.1e}')
+  figures.write(args.json)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import figures
 import numpy as np
 
 VOCAB, LAYERS, D, F, HEADS, C = 384, 6, 384, 1024, 6, 64
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> None:
         f'{name:<18}{ready[1]:>12.1f}{ready[0]:>8.1f}'
         f'{stepped[1]:>12.1f}{stepped[0]:>8.1f}'
       )
+      figures.add(f'start: {name}', stepped[1], 'CPU s', lower_is_better=True)
 
 
 def start_command(

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import figures
 import numpy as np
 import startup
 from startup import HEADS, LAYERS, VOCAB, C, D, F
@@ -333,6 +334,11 @@ def steps_in_turn(options: argparse.Namespace) -> None:
     return float(np.median([r[key] for r in child.rounds])) / options.steps
 
   head = children[0]
+  for child in children[1:]:
+    ours, theirs = tokens / per_step(head, 'cpu'), tokens / per_step(child, 'cpu')
+    figures.add(
+      'train step', ours, 'tokens/CPU s', peer=child.engine, peer_value=theirs
+    )
   print(
     f'\n{"engine":<18}{"tokens/CPU s":>13}{"tokens/s":>10}{"of the first":>13}'
     f'{"first step CPU s":>18}{"wall s":>8}{"peak MiB":>10}{"loss":>8}'
@@ -402,6 +408,7 @@ def main() -> None:
   parser.add_argument('--whole', action='store_true', help='whole commands instead')
   parser.add_argument('--startup', action='store_true', help='launch to first step')
   parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
+  figures.add_flag(parser)
   options = parser.parse_args()
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -420,6 +427,7 @@ def main() -> None:
   else:
     print(f'{options.rows} sequences of {options.length} tokens, float32')
     steps_in_turn(options)
+  figures.write(options.json)
 
 
 if __name__ == '__main__':
