@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import figures
 import numpy as np
 
 PEAK = {
@@ -153,13 +154,27 @@ def peak(kind: str) -> float | None:
   return next((flops for name, flops in PEAK.items() if name in kind), None)
 
 
-def main() -> None:
+def keep(model: str, variant: str, tokens: int, found: dict) -> None:
+  """Keeps the figures of a variant."""
+  name = f'train step of {model}' + (f', {variant}' if variant else '')
+  figures.add(name, tokens / found['step_s'], 'tokens/s')
+  figures.add(
+    name, found['flop_per_s'] / 1e12, 'TFLOP/s', peer='a bfloat16 matrix product',
+    peer_value=found['ceiling'] / 1e12,
+  )  # fmt: skip
+  top = peak(found['device'])
+  if top:
+    figures.add(name, 100 * found['flop_per_s'] / top, '% MFU')
+
+
+def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--gin_file', nargs='+', required=True)
   parser.add_argument('--tokens', type=int, default=32_768, help='tokens of a step')
   parser.add_argument('--length', type=int, default=2_048, help='sequence length')
   parser.add_argument('--variant', action='append', help='NAME=VALUE NAME=VALUE ...')
   parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
+  figures.add_flag(parser)
   options = parser.parse_args()
   variants = options.variant or ['']
   if options.worker:
@@ -167,13 +182,14 @@ def main() -> None:
       options.gin_file, variants[0].split(), options.tokens, options.length
     )
     print('BENCH ' + json.dumps(found), flush=True)
-    return
+    return 0
   print(f'{", ".join(options.gin_file)}: {options.tokens:,} tokens a step, '
         f'sequences of {options.length:,}')  # fmt: skip
   print(
     f'{"step ms":>8} {"spread":>7} {"tokens/s":>9} {"TFLOP/s":>8} {"MFU":>6} '
     f'{"of matmul":>9} {"peak GiB":>9} {"compile s":>9} {"loss":>14}  variant'
   )
+  failed = 0
   for variant in variants:
     command = [
       sys.executable, __file__, '--worker', '--gin_file', *options.gin_file,
@@ -186,6 +202,7 @@ def main() -> None:
       why = [x for x in run.stderr.strip().splitlines() if x.strip()] or ['no output']
       cause = next((x for x in why if 'RESOURCE_EXHAUSTED' in x), why[-1])
       print(f'failed: {cause[:300]}  {variant}', flush=True)
+      failed = 1
       continue
     found = json.loads(lines[0].removeprefix('BENCH '))
     top = peak(found['device'])
@@ -200,7 +217,11 @@ def main() -> None:
       f'parameters, {found["filled"]:.0%} filled)',
       flush=True,
     )
+    model = options.gin_file[-1].rpartition('/')[2].removesuffix('.gin')
+    keep(model, variant, options.tokens, found)
+  figures.write(options.json)
+  return failed
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())

@@ -75,7 +75,6 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
     tokenizer.save(out / tokenizer.filename)
     job = parts.Job(
       folder=str(out),
-      family=family,
       seed=0,
       limits=Limits(),
       sequence_length=None,
@@ -168,6 +167,10 @@ def fill(sequences) -> float:
 
 
 def packing(store: Store) -> None:
+  import seqio  # noqa: F401  imported outside of the first peer's time
+  import tensorflow as tf
+
+  tf.constant(0)
   real = np.concatenate([store.lengths(name) for name in store.datasets])
   sizes = np.random.default_rng(0).choice(real, EXAMPLES).astype(np.int64)
   part = sizes[:PEER_EXAMPLES]
