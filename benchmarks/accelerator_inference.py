@@ -26,7 +26,7 @@ def corpus(path: str, size: int):
   pieces = []
   for name in store.datasets:
     entries = range(min(store.num_examples(name), 200))
-    pieces += [example.inputs for example in store.examples(name, entries)]
+    pieces += [example.tokens.inputs for example in store.examples(name, entries)]
   tokens = np.concatenate(pieces).astype(np.int32)
   return store.tokenizer(), np.resize(tokens, size)
 

@@ -106,7 +106,10 @@ def run_command(command: Sequence[str], *, limit_s: float) -> None:
       os.killpg(process.pid, signal.SIGKILL)
       process.wait()
   if code:
-    raise LeftOut(f'{pathlib.Path(command[1]).name} ended with exit code {code}')
+    name = next(
+      (pathlib.Path(w).name for w in command if w.endswith('.py')), command[0]
+    )
+    raise LeftOut(f'{name} ended with exit code {code}')
 
 
 def measure(entry: Entry, *, small: bool, limit_s: float) -> dict[str, Any]:

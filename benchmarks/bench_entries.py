@@ -40,12 +40,17 @@ register(
 )  # fmt: skip
 register(
   'decode step',
-  'a step of generation beside transformers',
-  lambda job: job.program(
-    'decode_step.py',
-    small=('--batches', '1', '--rounds', '1'),
-    full=('--batches', '1', '8', '32', '--rounds', '4'),
-  ),
+  'a step of generation beside transformers, on one core',
+  lambda job: [
+    'taskset',
+    '-c',
+    str(min(os.sched_getaffinity(0))),
+    *job.program(
+      'decode_step.py',
+      small=('--batches', '1', '--rounds', '1'),
+      full=('--batches', '1', '8', '32', '--rounds', '4'),
+    ),
+  ],
   needs=('torch', 'transformers'),
   limit_s=300,
 )

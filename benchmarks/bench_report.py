@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 CHANGE = 0.1
@@ -26,40 +26,47 @@ def show(folder: pathlib.Path) -> int:
     print(f'{folder}: no results; `make bench` writes them')
     return 1
   last = found[-1]
-  earlier = [content for content in found[:-1] if content['small'] == last['small']]
-  print('\n'.join(lines(last, earlier[-1] if earlier else None)))
+  before = [content for content in found[:-1] if content['small'] == last['small']]
+  print('\n'.join(lines(last, before)))
   return 0
 
 
-def lines(last: Content, before: Content | None) -> list[str]:
-  """The table, as Markdown, with what was left out."""
-  old = _figures(before) if before else {}
-  out = [_title('these', last)]
-  if before:
-    out.append(_title('before', before))
+def lines(last: Content, before: Sequence[Content]) -> list[str]:
+  """The table, as Markdown, with what was left out.
+
+  Args:
+    last: the results.
+    before: earlier ones, oldest first; a figure is compared with the last that has it.
+  """
+  old: dict[Key, Mapping[str, Any]] = {}
+  for content in before:
+    old |= _figures(content)
+  now = _figures(last)
+  out = [_title('these', last), *(_title('before', content) for content in before[-1:])]
   out += [
     '',
     '| benchmark | figure | value | unit | peer | ratio | before | change |',
     '|---|---|--:|---|---|--:|--:|--:|',
+    *(_row(key, figure, old.get(key)) for key, figure in now.items()),
+    '',
   ]
-  for key, figure in _figures(last).items():
-    out.append(_row(key, figure, old.get(key)))
+  parts = last['benchmarks']
   out += [
     f'left out: {name}: {part["left_out"]}'
-    for name, part in last['benchmarks'].items()
+    for name, part in parts.items()
     if 'left_out' in part
   ]
-  gone = [' '.join(key[:2]) for key in old if key not in _figures(last)]
+  gone = dict.fromkeys(key[0] for key in old if key[0] not in parts)
   return [*out, *(f'not measured this time: {name}' for name in gone)]
 
 
-Key = tuple[str, str, str]
-"""Benchmark, figure and peer."""
+Key = tuple[str, str, str, str]
+"""Benchmark, figure, unit and peer."""
 
 
 def _figures(content: Content) -> dict[Key, Mapping[str, Any]]:
   return {
-    (name, figure['name'], figure['peer']): figure
+    (name, figure['name'], figure['unit'], figure['peer']): figure
     for name, part in content['benchmarks'].items()
     for figure in part.get('figures', ())
   }
@@ -78,7 +85,7 @@ def _title(word: str, content: Content) -> str:
 
 def _row(key: Key, figure: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
   """A line: compared by the ratio, which a busy machine leaves; else by the value."""
-  name, what, peer = key
+  name, what, unit, peer = key
   ratio, value = figure['ratio'], figure['value']
   before, change = '', ''
   if old is not None:
@@ -92,7 +99,7 @@ def _row(key: Key, figure: Mapping[str, Any], old: Mapping[str, Any] | None) -> 
       change = f'{better:+.0%}{" worse" if better < -CHANGE else ""}'
   shown = '' if ratio is None else f'{ratio:.2f} x'
   return (
-    f'| {name} | {what} | {_number(value)} | {figure["unit"]} | {peer} | {shown} | '
+    f'| {name} | {what} | {_number(value)} | {unit} | {peer} | {shown} | '
     f'{before} | {change} |'
   )
 

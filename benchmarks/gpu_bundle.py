@@ -2,9 +2,9 @@
 
   python benchmarks/gpu_bundle.py build/gpu
 
-Wheels for CPython 3.12 on Linux (x86-64) of what flan_jax needs there and a machine with
-JAX does not have, at the pins of constraints.txt; flan_jax itself; its tests, and the
-benchmarks; and a store of the microworld. Needs the package index.
+Wheels for CPython 3.12 on Linux (x86-64) of what flan_jax needs there and a machine
+with JAX does not have, at the pins of constraints.txt; flan_jax itself; its tests, and
+the benchmarks; and a store of the microworld. Needs the package index.
 """
 
 import argparse
@@ -41,17 +41,15 @@ def closure(python: str) -> list[str]:
   from packaging.requirements import Requirement
   from packaging.utils import canonicalize_name
 
+  here = {'python_version': python, 'python_full_version': f'{python}.0'}
+
   def needed(name: str, extra: str):
     for line in importlib.metadata.requires(name) or ():
-      requirement = Requirement(line)
-      here = {'python_version': python, 'python_full_version': f'{python}.0'}
-      if not requirement.marker or requirement.marker.evaluate(
-        {**here, 'extra': extra}
-      ):
-        yield canonicalize_name(requirement.name), ''
-        yield from (
-          (canonicalize_name(requirement.name), e) for e in requirement.extras
-        )
+      found = Requirement(line)
+      if found.marker and not found.marker.evaluate({**here, 'extra': extra}):
+        continue
+      plain = canonicalize_name(found.name)
+      yield from [(plain, ''), *((plain, more) for more in found.extras)]
 
   pins: dict[str, str] = {}
   done: set[tuple[str, str]] = set()
@@ -94,10 +92,9 @@ def pack(folder: pathlib.Path, python: str) -> None:
   for name in listed:
     (code / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / name, code / name)
-  run(
-    sys.executable, '-m', 'flan_jax', 'materialize', '--mixture', 'microworld_mini_copa',
-    '--out', str(folder / 'store'), '--quiet',
-  )  # fmt: skip
+  flan = (sys.executable, '-m', 'flan_jax', 'materialize')
+  mixture = ('--mixture', 'microworld_mini_copa', '--vocab-size', '2000')
+  run(*flan, *mixture, '--out', str(folder / 'store'))
 
 
 def main() -> int:
