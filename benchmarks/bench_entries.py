@@ -101,11 +101,14 @@ def ranking(job: Job) -> list[str]:
   model, data = (os.environ.get(f'FLAN_BENCH_{name}') for name in ('MODEL', 'DATA'))
   if not model or not data:
     raise LeftOut(
-      'set FLAN_BENCH_MODEL to a Hugging Face folder and FLAN_BENCH_DATA to TFDS '
-      'records as JSON Lines'
+      'set FLAN_BENCH_MODEL to a Hugging Face folder or a GGUF file, and '
+      'FLAN_BENCH_DATA to TFDS records as JSON Lines'
     )
   ours = str(job.scratch / 'model')
   job.run([*FLAN, 'convert', model, ours])
+  if not os.path.isdir(model):
+    model = str(job.scratch / 'hf')
+    job.run([*FLAN, 'convert', ours, model, '--to', 'hf'])
   return job.program(
     'evaluate.py', '--data', data, '--checkpoint', ours, '--against', model,
     '--batch-size', '8', '--sequence-length', '512', '--prompt-style', 'no_template',
