@@ -35,7 +35,7 @@ class Figure(NamedTuple):
 
   @property
   def ratio(self) -> float | None:
-    """How many times better ours is than the peer; None without a peer."""
+    """Ratio of ours to the peer, above 1 if ours is better; None without a peer."""
     if not self.peer_value or not self.value:
       return None
     ratio = self.value / self.peer_value

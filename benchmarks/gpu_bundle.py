@@ -70,7 +70,7 @@ def run(*command: str, cwd: pathlib.Path = ROOT) -> None:
 
 
 def pack(folder: pathlib.Path, python: str) -> None:
-  """Writes wheels/, code/ and store/ into a folder that is made anew."""
+  """Writes wheels/, code/ and store/ into a folder, which is emptied first."""
   shutil.rmtree(folder, ignore_errors=True)
   wheels, code = folder / 'wheels', folder / 'code'
   code.mkdir(parents=True)

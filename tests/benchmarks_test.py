@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -28,11 +29,16 @@ sys.exit(options.fail)
 """
 
 
+def program(name: str) -> types.ModuleType:
+  """A module of benchmarks/, which is no package."""
+  return importlib.import_module(name)
+
+
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
   """The program, with entries of the test alone."""
   monkeypatch.syspath_prepend(str(FOLDER))
-  bench, bench_registry = map(importlib.import_module, ('bench', 'bench_registry'))
+  bench, bench_registry = program('bench'), program('bench_registry')
   script = tmp_path / 'mine.py'
   script.write_text(PROGRAM.format(folder=str(FOLDER)))
   own = dict(bench_registry.ENTRIES)
@@ -136,8 +142,8 @@ def test_the_programs_that_are_registered_are_there(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(str(FOLDER))
   monkeypatch.setenv('FLAN_BENCH_MODEL', str(tmp_path))
   monkeypatch.setenv('FLAN_BENCH_DATA', str(tmp_path))
-  importlib.import_module('bench_entries')
-  bench_registry = importlib.import_module('bench_registry')
+  program('bench_entries')
+  bench_registry = program('bench_registry')
   for entry in bench_registry.ENTRIES.values():
     for small in (True, False):
       job = bench_registry.Job(small, tmp_path, lambda command: None)
@@ -149,7 +155,7 @@ def test_the_programs_that_are_registered_are_there(tmp_path, monkeypatch):
 def test_the_bundle_for_a_gpu_has_what_jax_does_not_bring(monkeypatch):
   """At the pins, without TensorFlow; and the script that runs it is well formed."""
   monkeypatch.syspath_prepend(str(FOLDER))
-  found = importlib.import_module('gpu_bundle').closure('3.12')
+  found = program('gpu_bundle').closure('3.12')
   names = {line.partition('==')[0] for line in found}
   assert {'flax', 'optax', 'orbax-checkpoint', 'pytest', 'sentencepiece'} <= names
   assert not {'jax', 'jaxlib', 'numpy', 'tensorflow', 'matplotlib', 'flan-jax'} & names
