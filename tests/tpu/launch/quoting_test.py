@@ -6,6 +6,7 @@ The programs on the PATH are one script that writes down its arguments.
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import time
 
@@ -14,6 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 from flan_jax.tpu.launch import (
   cloud_names,
@@ -310,3 +312,31 @@ def test_uv_is_pinned_once_and_no_script_is_fetched():
   script = installer.install('x', 'venv')
   assert '--require-hashes' in script
   assert not {'curl', 'wget', 'http'} & set(script.replace('/', ' ').split())
+
+
+@pytest.mark.parametrize('engine', ['tpu-vm', 'skypilot', 'xpk'])
+def test_the_command_line_keeps_every_word(engine, machine, monkeypatch, capsys):
+  """As a user starts it: what is printed runs the command with the words given."""
+  git = source_bundle.Commit._git
+  monkeypatch.setattr(
+    source_bundle.Commit,
+    '_git',
+    lambda self, *words: (
+      git(self, *words)._replace(out='') if words[0] == 'status' else git(self, *words)
+    ),
+  )
+  words = ['tasks', *(f'--mixture={text}' for text in NASTY)]
+  flags = ['--tpu=pod', '--zone=us-central1-a', '--type=v4-8', f'--engine={engine}']
+  flags += ['--cluster=c', '--image=i', '--dry-run']
+  assert dispatch.main(['launch', *flags, '--', 'flan', *words]) == 0
+  printed = capsys.readouterr().out
+  if engine == 'skypilot':
+    machine.run(yaml.safe_load(printed)['run'])
+  elif engine == 'xpk':
+    machine.run(printed)
+    machine.run(machine.recorded('xpk')[-1].removeprefix('--command='))
+  else:
+    scripts = [word for word in shlex.split(printed) if 'flan-started' in word]
+    (script,) = scripts
+    machine.run(script.removeprefix('--command='))
+  assert machine.recorded('flan') == words
