@@ -15,6 +15,7 @@ Files on a host are under ~/flan:
 import hashlib
 import pathlib
 import re
+import secrets
 import shlex
 import shutil
 import sys
@@ -74,7 +75,7 @@ _INNER = 'trap : TERM; . ./command; echo $? > exit.tmp; mv exit.tmp exit'
 _FOLLOW = (
   'cd ~/flan/run && tail -s 0.2 -n +{line} -F --pid="$(cat pid)" log 2>/dev/null; '
   'for i in 1 2 3 4 5; do [ -f exit ] && break; sleep 1; done; '
-  'echo "flan-exit $(cat exit 2>/dev/null || echo none)"'
+  'echo "flan-exit {mark} $(cat exit 2>/dev/null || echo none)"'
 )
 
 _CODES = (
@@ -348,17 +349,20 @@ class Launch:
     """Shows host 0's log until the job ends; returns one exit code for all hosts."""
     lines = 0
     ended: str | None = None
+    mark = secrets.token_hex(6)  # a job can print anything else
 
     def line(text: str) -> None:
       nonlocal lines, ended
-      if text.startswith('flan-exit '):
-        ended = text.split()[1]
-        return
+      last = re.fullmatch(rf'(.*)flan-exit {mark} (\w+)', text)
+      if last:
+        text, ended = last.groups()
+        if not text:
+          return
       lines += 1
       self._on_line(text)
 
     while ended is None:
-      result = self._slice.follow(_FOLLOW.format(line=lines + 1), line=line)
+      result = self._slice.follow(_FOLLOW.format(line=lines + 1, mark=mark), line=line)
       if self._gcloud.dry_run:
         self._slice.ssh(_CODES.format(wait_s=self._grace_s))
         return 0

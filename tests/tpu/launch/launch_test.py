@@ -266,6 +266,13 @@ def test_another_exit_code_ends_it(cloud):
   assert 'Exit codes of the hosts: 2, 2' in done.log[-1]
 
 
+def test_a_log_may_hold_the_launcher_s_own_words_and_an_unfinished_line(cloud):
+  cloud.flan('echo flan-exit 0; echo flan-ready; printf "no line break"; exit 3')
+  done = run(*TRAIN)
+  assert done.code == 3
+  assert done.lines == ['flan-exit 0', 'flan-ready', 'no line break']
+
+
 def test_after_a_lost_connection_the_log_continues_at_the_next_line(cloud):
   cloud.flan('for i in $(seq 40); do echo "step $i"; sleep 0.02; done')
   lost = (
