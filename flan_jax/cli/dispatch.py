@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
-from flan_jax.cli import ask_flags, export_flags, launch_flags, rows_flags
+from flan_jax.cli import ask_flags, export_flags, launch_flags, rows_flags, study_flags
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.cli.parsers import Parser
 from flan_jax.errors import InputError, did_you_mean
@@ -175,7 +175,8 @@ def _fetch(parser):
 
 
 def _materialize(parser):
-  """render and tokenize a mixture once, into a store"""
+  """render and tokenize a mixture, or the data of a run, once, into a store"""
+  _gin(parser)
   parser.add_argument(
     '--mixture', metavar='NAME', help='mixture, task, or a file of examples'
   )
@@ -323,6 +324,7 @@ VERBS = {
   'fetch': _fetch,
   'materialize': _materialize,
   'rows': rows_flags.add,
+  'study': study_flags.add,
   'report': _report,
   'convert': _convert,
   'export': export_flags.add,

@@ -1,16 +1,22 @@
-"""`flan materialize`: renders and tokenizes a mixture."""
+"""`flan materialize`: renders and tokenizes a mixture, or the data of a run."""
 
 import argparse
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from flan_jax.cli import console
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
+if TYPE_CHECKING:
+  from flan_jax.catalog.registry import Mixture
+
 
 def run(options: argparse.Namespace) -> int:
   if options.repair:
     return _repair(options)
+  if options.gin_file:
+    return _of_run(options)
   if options.mixture is None:
     raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
   from flan_jax.config import checks
@@ -36,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
   progress.stage(f'Materializing {options.mixture}')
   if line := checks.lengths_above(lengths, length):
     progress.line(f'warning: --task-feature-lengths: {line}')
-  from flan_jax.catalog import names, seqio_names
-  from flan_jax.data import chat_template, tokenizer_coverage
+  from flan_jax.catalog import names
+  from flan_jax.data import chat_template
   from flan_jax.data.preprocess import Limits
   from flan_jax.data.sources import file_task
   from flan_jax.data.store import materialize as materialize_lib
@@ -76,6 +82,44 @@ def run(options: argparse.Namespace) -> int:
       runner=options.runner,
       progress=count,
     )
+  _print(manifest, mixture, options.out, progress)
+  return 0
+
+
+def _of_run(options: argparse.Namespace) -> int:
+  """Makes the store of a training run: the settings are those of `flan train`."""
+  from flan_jax.config import gin
+  from flan_jax.jobs import decoder_fields, run_store, training_data
+
+  if options.mixture is not None:
+    raise InputError(
+      '--mixture: is MIXTURE_OR_TASK_NAME of --gin_file; give one of the two'
+    )
+  progress = Progress()
+  console.quiet_absl()
+  parsed = gin.load(
+    options.gin_file, options.gin, search_paths=options.gin_search_paths
+  )
+  parsed.give({'MODEL_DIR': options.out}, origin='--out')
+  config = parsed.build('Run')
+  fields = parsed.bound('DecoderConfig')
+  for warning in parsed.refuse_unused('train'):
+    progress.line(f'warning: {warning}')
+  with parsed.located():
+    config = decoder_fields.with_decoder_fields(config, fields)
+    progress.stage(f'Materializing {config.mixture}')
+    manifest = run_store.materialize(config, out=options.out, progress=progress)
+    _print(manifest, training_data.mixture(config), options.out, progress)
+  return 0
+
+
+def _print(
+  manifest: Mapping[str, Any], mixture: 'Mixture', out: str, progress: Progress
+) -> None:
+  """Prints what a store holds."""
+  from flan_jax.catalog import seqio_names
+  from flan_jax.data import tokenizer_coverage
+
   examples = [
     (name, entry['cluster'], entry['examples'], entry['epochs'], entry['rate'],
      ', '.join(f'{why} {n:,}' for why, n in entry['filters'].items() if n))
@@ -83,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
   ]  # fmt: skip
   sides = {'dataset': 'left', 'cluster': 'left', 'examples': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
-  console.table(f'{options.out}', sides, examples)
+  console.table(out, sides, examples)
   for line in seqio_names.hidden(mixture):
     print(line)
   for name, why in manifest['missing'].items():
@@ -95,8 +139,7 @@ def run(options: argparse.Namespace) -> int:
     f'{planned["examples"]:,} examples in {planned["sequences"]:,} sequences of '
     f'{planned["sequence_length"]:,} tokens, {planned["fill"]:.2%} full'
   )
-  progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
-  return 0
+  progress.stage(f'Done: {out}, digest {manifest["digest"]}')
 
 
 def feature_lengths(text: str | None) -> dict[str, Any] | None:

@@ -20,7 +20,15 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.config import evaluation, functions, inference, parsing, setting, training
+from flan_jax.config import (
+  evaluation,
+  functions,
+  inference,
+  parsing,
+  setting,
+  study,
+  training,
+)
 from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
@@ -51,6 +59,7 @@ CLASSES: Mapping[str, type] = {
     evaluation.EvalConfig,
     evaluation.EvalJobConfig,
     inference.InferConfig,
+    study.StudyConfig,
     Decoding,
     DecoderConfig,
   )

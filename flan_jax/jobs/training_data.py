@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from flan_jax import __version__
 from flan_jax.catalog import names, registry
@@ -141,32 +143,7 @@ def open_store(
     bucket.pull()
   kept = (pathlib.Path(path) / 'manifest.json').is_file()
   if run.store is None and not kept:
-    tokenizer = run.tokenizer
-    if tokenizer is None and run.initial_checkpoint is not None:
-      tokenizer = model_dir.tokenizer_file(run.initial_checkpoint)
-    longest = min(run.sequence_length, run.evaluate.sequence_length)
-    line = checks.lengths_above(run.task_feature_lengths, longest)
-    if line and multihost.is_main_process():
-      progress.line(f'warning: TASK_FEATURE_LENGTHS: {line}')
-    with progress.counter() as count:
-      materialize.materialize(
-        mixture,
-        materialize.StoreConfig(
-          tokenizer=tokenizer or materialize.TRAIN,
-          vocab_size=run.vocab_size,
-          seed=run.template_seed,
-          steps=max(run.train_steps, 1),
-          batch_tokens=run.batch_tokens,
-          sequence_length=longest,
-          limits=Limits.of(run.task_feature_lengths),
-          evaluate=held_out,
-          missing=run.missing,
-          chat_template=_chat_template(run, mixture),
-        ),
-        out=path,
-        data_dir=run.tfds_data_dir,
-        progress=count,
-      )
+    build_store(run, mixture, held_out, path, progress=progress)
     if bucket:
       bucket.push()
   store = Store.open(path)
@@ -175,6 +152,43 @@ def open_store(
     field = 'Run.model_dir' if run.store is None else 'Run.store'
     check_unchanged(store, field=field, warn=progress.line)
   return store
+
+
+def build_store(
+  run: training.TrainConfig,
+  mixture: registry.Mixture,
+  held_out: tuple[str, ...],
+  out: str | os.PathLike,
+  *,
+  progress: Progress,
+) -> dict[str, Any]:
+  """Renders the examples of a run into the store `out`; returns its manifest."""
+  tokenizer = run.tokenizer
+  if tokenizer is None and run.initial_checkpoint is not None:
+    tokenizer = model_dir.tokenizer_file(run.initial_checkpoint)
+  longest = min(run.sequence_length, run.evaluate.sequence_length)
+  line = checks.lengths_above(run.task_feature_lengths, longest)
+  if line and multihost.is_main_process():
+    progress.line(f'warning: TASK_FEATURE_LENGTHS: {line}')
+  with progress.counter() as count:
+    return materialize.materialize(
+      mixture,
+      materialize.StoreConfig(
+        tokenizer=tokenizer or materialize.TRAIN,
+        vocab_size=run.vocab_size,
+        seed=run.template_seed,
+        steps=max(run.train_steps, 1),
+        batch_tokens=run.batch_tokens,
+        sequence_length=longest,
+        limits=Limits.of(run.task_feature_lengths),
+        evaluate=held_out,
+        missing=run.missing,
+        chat_template=_chat_template(run, mixture),
+      ),
+      out=out,
+      data_dir=run.tfds_data_dir,
+      progress=count,
+    )
 
 
 def check_store(

@@ -14,11 +14,14 @@ SCHEMA = 1
 """Version of the keys of the JSON."""
 
 
-def build(reports: Sequence[Report]) -> dict[str, Any]:
+def build(
+  reports: Sequence[Report], *, columns: Sequence[Column] | None = None
+) -> dict[str, Any]:
   """Returns the content of the page: what `flan report A B --json` prints.
 
   Args:
     reports: the reports, in the order of their columns.
+    columns: their columns; None groups the reports by what they record.
 
   Returns:
     {'schema', 'columns': [{'name', 'title', 'model', 'reports', 'seeds', 'models',
@@ -39,7 +42,9 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
     that runs logged while they trained. 'remarks' are caveats of the columns, 'notes'
     say how some intervals are made.
   """
-  columns, remarks = runs.columns(reports)
+  remarks: list[str] = []
+  if columns is None:
+    columns, remarks = runs.columns(reports)
   reader = Reader()
   by_row: dict[tuple, dict[str, Cell]] = {}
   first: dict[tuple, dict[str, Any]] = {}

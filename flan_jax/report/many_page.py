@@ -46,7 +46,41 @@ def render(content: Mapping[str, Any]) -> str:
     count=_count,
     at_step=lambda column: f'step {column["step"]:,}',
     with_delta=any(column['base'] for column in columns),
+    study=_study(content),
   )  # fmt: skip
+
+
+def _study(content: Mapping[str, Any]) -> dict[str, Any] | None:
+  """Returns what the page says of a study: its cells and what they took; or None."""
+  found = content.get('study')
+  if found is None:
+    return None
+  cells = [{**cell, 'took': _took(cell['cost'])} for cell in found['cells']]
+  costs = [cell['cost'] for cell in found['cells'] if cell['cost']]
+  total = {
+    'starts': sum(cost['starts'] for cost in costs),
+    'seconds': sum(cost['seconds'] for cost in costs),
+    'cpu_seconds': sum(cost['cpu_seconds'] for cost in costs),
+    'peak_bytes': max((cost['peak_bytes'] for cost in costs), default=0),
+  }  # fmt: skip
+  return {
+    **found,
+    'cells': cells,
+    'total': _took(total) if costs else None,
+    'missing': [cell['name'] for cell in cells if not cell['finished']],
+  }
+
+
+def _took(cost: Mapping[str, Any] | None) -> dict[str, str] | None:
+  """Formats the cost of a cell."""
+  if cost is None:
+    return None
+  return {
+    'wall': f'{cost["seconds"] / 60:,.1f}',
+    'cpu': f'{cost["cpu_seconds"] / 60:,.1f}',
+    'memory': f'{cost["peak_bytes"] / 2**30:.1f}',
+    'starts': f'{cost["starts"]:,}',
+  }
 
 
 def _captions(content: Mapping[str, Any]) -> list[tuple[str, str]]:

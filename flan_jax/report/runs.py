@@ -302,7 +302,7 @@ def columns(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
     for step, models in sorted(several, key=lambda pair: pair[0] or 0):
       at = f'@{step}' if len(several) > 1 else ''
       found.append(Column(name + at, models, series, step))
-  return _distinct([*_bases(reports, found), *found]), remarks
+  return distinct([*bases(reports, found), *found]), remarks
 
 
 def _apart(model: Model, seed: int, group: Mapping[int, Model]) -> str:
@@ -346,7 +346,7 @@ def _models(reports: Sequence[Report], which: str) -> tuple[list[Model], list[st
   return [found[key][i] for key, i in order], remarks
 
 
-def _bases(reports: Sequence[Report], tuned: Sequence[Column]) -> list[Column]:
+def bases(reports: Sequence[Report], tuned: Sequence[Column]) -> list[Column]:
   """Returns the columns of the bases: one base for all seeds, or one for each."""
   bases, _ = _models(reports, 'base')
   found: dict[tuple[int, ...], Column] = {}
@@ -392,7 +392,7 @@ def _common(reports: Sequence[Report]) -> str:
   return name or reports[0].content['model'] or names[0]
 
 
-def _distinct(found: Sequence[Column]) -> list[Column]:
+def distinct(found: Sequence[Column]) -> list[Column]:
   """Makes names unique: with the folder above, or else with a number."""
   names = [column.name for column in found]
   out: list[Column] = []

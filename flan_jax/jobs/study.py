@@ -1,0 +1,224 @@
+"""A study: its cells checked, run in processes of their own, and put on one page."""
+
+import pathlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flan_jax.config import gin
+from flan_jax.config.study import OUTPUT, Cell, StudyConfig
+from flan_jax.errors import InputError
+from flan_jax.jobs import decoder_fields, run_store, study_processes
+from flan_jax.jobs.study_processes import Ended, Job
+from flan_jax.report import runs
+from flan_jax.report.study import Entry
+from flan_jax.runtime.progress import Progress
+
+_SELECTOR = {'train': 'Run', 'eval': 'Evaluation'}
+
+_ELSEWHERE = (
+  'model_dir', 'output_dir', 'store', 'tfds_data_dir', 'writers', 'hooks', 'keep',
+  'log_period', 'checkpoint_period', 'hang_s', 'mesh',
+)  # fmt: skip
+"""Fields that may have changed since a cell was finished."""
+
+
+class Checked(NamedTuple):
+  """A cell whose settings are whole.
+
+  Attributes:
+    cell: the cell.
+    config: its settings.
+    resolved: name -> value of every setting, as gin text.
+  """
+
+  cell: Cell
+  config: Any
+  resolved: Mapping[str, str]
+
+
+class Study:
+  """A study whose cells have been checked; nothing is written before `run`."""
+
+  def __init__(
+    self,
+    config: StudyConfig,
+    *,
+    search_paths: Sequence[str] = (),
+    modules: Sequence[str] = (),
+  ):
+    """Checks every cell.
+
+    Args:
+      config: settings of the study.
+      search_paths: folders of gin files, for every cell.
+      modules: modules of --module, for every cell.
+
+    Raises:
+      InputError: at the first cell with a wrong setting; or if a cell was finished with
+        other settings than it has now.
+    """
+    self.config = config
+    self.folder = pathlib.Path(config.study_dir)
+    self._more = [f'--gin_search_paths={path}' for path in search_paths]
+    for name in modules:
+      self._more += ['--module', name]
+    self.checked = [
+      _check(cell, str(self.folder / cell.name), search_paths)
+      for cell in config.cells()
+    ]
+    for each in self.checked:
+      self._check_unchanged(each)
+    self.jobs = self._jobs()
+
+  def report(self, cell: Cell) -> pathlib.Path | None:
+    """Folder of the report of a cell; None if it is not finished."""
+    inside = self.folder / cell.name
+    places = [inside / 'report' if cell.verb == 'train' else inside]
+    if self.config.reports_dir is not None:
+      places.append(pathlib.Path(self.config.reports_dir, cell.name))
+    return next((place for place in places if (place / runs.FILE).is_file()), None)
+
+  def run(self, *, only: Iterable[str] | None = None, progress: Progress) -> Ended:
+    """Runs the cells that are not finished.
+
+    Args:
+      only: names of the cells; None for all.
+      progress: progress output.
+    """
+    left = self.left(only)
+    cells = {each.cell.name: each.cell for each in self.checked}
+
+    def keep(job: Job) -> None:
+      if not job.is_store:
+        self._keep(cells[job.name])
+
+    found = study_processes.Processes(
+      left,
+      logs=self.folder / 'logs',
+      count=self.config.processes,
+      is_finished=self.is_finished,
+      on_end=keep,
+      progress=progress,
+    ).run()
+    return found
+
+  def left(self, only: Iterable[str] | None = None) -> list[Job]:
+    """Jobs that are not finished, with the stores and cells that they need."""
+    jobs = {job.name: job for job in self.jobs}
+    wanted = [
+      job.name
+      for job in self.jobs
+      if not job.is_store and (only is None or job.name in set(only))
+    ]
+    needed: set[str] = set()
+    while wanted:
+      job = jobs[wanted.pop()]
+      if job.name not in needed and not self.is_finished(job):
+        needed.add(job.name)
+        wanted += job.needs
+    return [job for job in self.jobs if job.name in needed]
+
+  def is_finished(self, job: Job) -> bool:
+    """Returns whether a store is made, or a cell has its report."""
+    if job.is_store:
+      return (job.folder / 'manifest.json').is_file()
+    cell = next(each.cell for each in self.checked if each.cell.name == job.name)
+    return self.report(cell) is not None
+
+  def entries(self) -> list[Entry]:
+    """The cells, for the page."""
+    return [
+      Entry(
+        name=each.cell.name,
+        column=each.cell.column,
+        seed=each.cell.seed,
+        folder=self.report(each.cell),
+        cost=study_processes.cost(self.folder / each.cell.name),
+        command=self._command(each.cell),
+      )
+      for each in self.checked
+    ]
+
+  def _command(self, cell: Cell) -> list[str]:
+    return next(job.arguments for job in self.jobs if job.name == cell.name)
+
+  def _keep(self, cell: Cell) -> None:
+    """Copies the report of a finished cell to REPORTS_DIR."""
+    found, given = self.report(cell), self.config.reports_dir
+    if found is None or given is None:
+      return
+    out = pathlib.Path(given, cell.name)
+    if found != out:
+      out.mkdir(parents=True, exist_ok=True)
+      shutil.copyfile(found / runs.FILE, out / runs.FILE)
+
+  def _jobs(self) -> list[Job]:
+    """The commands: the cells in their order, each store before its first cell."""
+    jobs: dict[str, Job] = {}
+    for cell, config, _ in self.checked:
+      folder = self.folder / cell.name
+      more = [f'{OUTPUT[cell.verb]}={folder}']
+      needs = [
+        name
+        for name in (other.cell.name for other in self.checked)
+        if any(
+          _is_inside(value, self.folder / name) for value in cell.settings.values()
+        )
+      ]
+      if cell.verb == 'train' and config.store is None and '://' not in str(folder):
+        name = f'stores/{config.mixture.rpartition("/")[2]}-{run_store.digest(config)}'
+        if name not in jobs:
+          own = [
+            f'--gin.{each}' for each in cell.bindings if not each.startswith('SEED=')
+          ]
+          files = [f'--gin_file={file}' for file in cell.files]
+          out = self.folder / name
+          arguments = ['materialize', *files, *own, '--out', str(out), *self._more]
+          jobs[name] = Job(name, arguments, out)
+        more.append(f'STORE={self.folder / name}')
+        needs.append(name)
+      arguments = [*cell.arguments(*more), *self._more]
+      jobs[cell.name] = Job(cell.name, arguments, folder, tuple(needs))
+    return list(jobs.values())
+
+  def _check_unchanged(self, each: Checked) -> None:
+    """Checks that a finished cell has the settings of now."""
+    folder = self.report(each.cell)
+    if folder is None:
+      return
+    (report,) = runs.load([folder])
+    before = runs.settings(report.content)
+    for name, value in each.resolved.items():
+      if name.rpartition('.')[2] in _ELSEWHERE or name.startswith('Mesh.'):
+        continue
+      if name in before and before[name] != value:
+        raise InputError(
+          f'{each.cell.name}: {name} is {value} now, its report in {str(folder)!r} '
+          f'was made with {before[name]}; remove that folder, or give another STUDY_DIR'
+        )
+
+
+def _check(cell: Cell, folder: str, search_paths: Sequence[str]) -> Checked:
+  """Reads the settings of a cell as its own process will."""
+  flags = [*cell.bindings, f'{OUTPUT[cell.verb]}={folder}']
+  try:
+    parsed = gin.load(cell.files, flags, search_paths=search_paths)
+    config = parsed.build(_SELECTOR[cell.verb])
+    fields = parsed.bound('DecoderConfig') if cell.verb == 'train' else {}
+    parsed.refuse_unused(cell.verb)
+    with parsed.located():
+      if cell.verb == 'train':
+        config = decoder_fields.with_decoder_fields(config, fields)
+  except InputError as error:
+    raise InputError(f'STUDY, {cell.name}: {error}') from None
+  text = parsed.text(config)
+  return Checked(cell, config, runs.settings({'provenance': {'config': text}}))
+
+
+def _is_inside(value: Any, folder: pathlib.Path) -> bool:
+  """Returns whether a setting names the folder of a cell, a step of it, or a part."""
+  if not isinstance(value, str):
+    return False
+  path = pathlib.PurePath(value.partition('@')[0])
+  return path == folder or folder in path.parents
