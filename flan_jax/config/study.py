@@ -133,7 +133,10 @@ class _Grid:
     self.verb = verbs[0]
     files = given[self.verb]
     self.files = (files,) if isinstance(files, str) else tuple(files)
-    self.settings = self._mapping(given.get('settings', {}), "'settings'")
+    several = given.get('settings', {})
+    self.settings: dict[str, Any] = {}
+    for some in several if isinstance(several, (list, tuple)) else (several,):
+      self.settings |= self._mapping(some, "'settings'")
     axes = self._mapping(given.get('axes', {}), "'axes'")
     self.axes = {_axis_name(axis): self._axis(axis, axes[axis]) for axis in axes}
 

@@ -184,6 +184,8 @@ class TrainConfig:
       mixture, the order and packing of its examples, stochastic rounding.
     template_seed: seed for the store: the template that each example gets. Runs with
       several seeds share one store.
+    shuffle_targets: shuffle the answers within each training dataset: a control, which
+      keeps the prompts and what the answers look like, and teaches no task.
     eval_seed: seed for the evaluation: the sample of examples, exemplars and the
       bootstrap. Runs with several seeds are evaluated on the same examples.
     accumulation: microbatches per step.
@@ -244,6 +246,7 @@ class TrainConfig:
   missing: str = setting('refuse', macro='MISSING', rule=MISSING)
   seed: int = setting(0, macro='SEED', rule=uint32)
   template_seed: int = setting(0, macro='TEMPLATE_SEED', rule=uint32)
+  shuffle_targets: bool = setting(False, macro='SHUFFLE_TARGETS')
   eval_seed: int = setting(0, macro='EVAL_SEED', rule=uint32)
   accumulation: int = setting(1, rule=at_least(1))
   z_loss: float = setting(0.0, rule=at_least(0))

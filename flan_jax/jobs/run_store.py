@@ -15,6 +15,7 @@ _SETTINGS = (
   'mixture', 'train_steps', 'batch_tokens', 'sequence_length', 'held_out', 'tokenizer',
   'vocab_size', 'tfds_data_dir', 'inputs', 'targets', 'messages', 'chat_template',
   'validation', 'task_feature_lengths', 'missing', 'template_seed',
+  'shuffle_targets',
 )  # fmt: skip
 """Settings that a store depends on, beside the model and the evaluation's length."""
 

@@ -184,6 +184,7 @@ def build_store(
         evaluate=held_out,
         missing=run.missing,
         chat_template=_chat_template(run, mixture),
+        shuffle_targets=run.shuffle_targets,
       ),
       out=out,
       data_dir=run.tfds_data_dir,
@@ -218,6 +219,13 @@ def check_store(
       f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
       f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}',
       field='Run.template_seed',
+    )
+  shuffles = store.manifest.get('shuffle_targets', False)
+  if shuffles != run.shuffle_targets:
+    raise InputError(
+      f'SHUFFLE_TARGETS: got {run.shuffle_targets}; STORE {str(path)!r} was made with '
+      f'{shuffles}; they must be the same: give another STORE',
+      field='Run.shuffle_targets',
     )
   if run.store is not None and run.task_feature_lengths is not None:
     limits = Limits.of(run.task_feature_lengths).as_json()

@@ -71,6 +71,7 @@ class StoreConfig:
     missing: `refuse`, or `skip` datasets that are not prepared.
     chat_template: text of the model's chat template, which renders conversations; None
       for the one beside the tokenizer.
+    shuffle_targets: shuffle the answers within each training dataset.
   """
 
   tokenizer: str | os.PathLike = TRAIN
@@ -85,6 +86,7 @@ class StoreConfig:
   evaluate: Sequence[str] | None = None
   missing: str = 'refuse'
   chat_template: str | None = None
+  shuffle_targets: bool = False
 
   def __post_init__(self):
     if self.missing not in ('refuse', 'skip'):
@@ -282,6 +284,7 @@ def _recipe(
     'missing': sources.missing,
     'style': mixture.style.as_json(),
     'shared_cap': mixture.shared_cap,
+    **({'shuffle_targets': True} if config.shuffle_targets else {}),
     **sources_lib.own_settings(mixture),
     **(
       {'chat_template': fingerprint.digest(config.chat_template)}
@@ -341,6 +344,7 @@ def _job(
     modules=modules.named(),
     declared=file_task.carried(),
     chat_template=config.chat_template or '',
+    shuffle_targets=config.shuffle_targets,
     seed=config.seed,
     limits=config.limits,
     sequence_length=config.sequence_length,

@@ -30,7 +30,7 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.source import SeqioTask
-from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
+from flan_jax.data import preprocess, raw_records, shuffled, stable_hash, tokenizers
 from flan_jax.data.batch import TokenizedExample
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -71,6 +71,7 @@ class Job(NamedTuple):
     modules: the user's modules, which register the datasets.
     declared: datasets that no module registers.
     chat_template: text of the chat template; '' without conversations.
+    shuffle_targets: whether answers are shuffled within each dataset.
   """
 
   folder: str
@@ -88,6 +89,7 @@ class Job(NamedTuple):
   modules: tuple[str, ...] = ()
   declared: tuple[Dataset, ...] = ()
   chat_template: str = ''
+  shuffle_targets: bool = False
 
   def path(self, *names: str) -> pathlib.Path:
     return pathlib.Path(self.folder, *names)
@@ -255,15 +257,14 @@ def read(job: Job, name: str, report: Report) -> None:
     dataset, seed=job.seed, sizes=job.sizes[name], data_dir=job.data_dir,
     filters=filters,
   )  # fmt: skip
+  if job.shuffle_targets:
+    examples = shuffled.targets(dataset, examples, seed=job.seed)
   kept = 0
   path = job.path(WORK, f'{name}.spool')
   with atomic_file.replacing(path) as draft, draft.open('wb') as spool:
     for example in examples:
       steps.to(filters['read'])
-      answer = example.answer
-      parts = (
-        answer.text, answer.options, answer.gold, answer.references, answer.span
-      )  # fmt: skip
+      parts = tuple(vars(example.answer).values())
       tokens = () if example.tokens is None else (_as_bytes(example.tokens),)
       packed = msgpack.packb((example.example_id, example.values, parts, *tokens))
       spool.write(cast(bytes, packed))

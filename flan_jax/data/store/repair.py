@@ -136,6 +136,7 @@ def repair(
       style=PromptStyle(**manifest['style']),
       styles={n: PromptStyle(**s) for n, s in manifest.get('styles', {}).items()},
       seed=manifest['seed'],
+      shuffle_targets=manifest.get('shuffle_targets', False),
       limits=Limits(limits['inputs'], limits['targets'], limits.get('text')),
       sequence_length=manifest['request']['sequence_length'],
       data_dir=data_dir,
