@@ -80,7 +80,9 @@ def _page(study: 'Study', progress: Progress) -> None:
   if not any(entry.folder for entry in entries):
     progress.stage('No page: no cell is finished')
     return
-  content = report_lib.build(pathlib.Path(study.config.study_dir).name, entries)
+  content = report_lib.build(
+    pathlib.Path(study.config.study_dir).name, entries, compared=study.config.compare
+  )
   page = report_lib.write(study.folder, content)
   many_tables.print_table(content)
   progress.stage(f'Done: {page}')

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from flan_jax.config.checks import at_least, folder
-from flan_jax.config.setting import check_fields, qualified, setting
+from flan_jax.config.setting import check_fields, qualified, refusal, setting
 from flan_jax.config.written import written
 from flan_jax.errors import InputError, did_you_mean
 
@@ -36,6 +36,8 @@ class StudyConfig:
       choice of each axis. An axis may also be {label: {NAME: value, ...}}, or
       {(NAME, NAME): ((value, value), ...)} for settings that change together. `{AXIS}`
       in a value is the label of the cell on that axis, `{STUDY_DIR}` the folder.
+    compare: pairs of columns of the page, (('tuned', 'continuation'),): the first minus
+      the second, on the same examples. A model and its base are compared anyway.
     reports_dir: folder for a copy of each finished cell's report.json, to be committed;
       a cell whose report is there is finished. None for no copies.
     processes: cells that run at a time, each in a process of its own.
@@ -45,12 +47,22 @@ class StudyConfig:
 
   study_dir: str = setting(macro='STUDY_DIR', rule=folder)
   grids: Mapping[str, Mapping[str, Any]] = setting(macro='STUDY')
+  compare: tuple[tuple[str, str], ...] = setting((), macro='COMPARE')
   reports_dir: str | None = setting(None, macro='REPORTS_DIR')
   processes: int = setting(1, macro='PROCESSES', rule=at_least(1))
 
   def __post_init__(self):
     check_fields(self)
-    self.cells()
+    columns = dict.fromkeys(cell.column for cell in self.cells())
+    for name in itertools.chain.from_iterable(self.compare):
+      if name not in columns:
+        raise refusal(
+          self,
+          'compare',
+          f'must be columns of the page: {", ".join(columns)}'
+          + did_you_mean(name, columns),
+          got=repr(name),
+        )
 
   def cells(self) -> list['Cell']:
     """Returns the cells of all grids, in their order.

@@ -1,7 +1,7 @@
 """One table of many reports: models as columns, datasets and cluster means as rows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from flan_jax.catalog import registry
 from flan_jax.report import many_tables, runs, schema, seeds, statements, tables
@@ -15,13 +15,18 @@ SCHEMA = 1
 
 
 def build(
-  reports: Sequence[Report], *, columns: Sequence[Column] | None = None
+  reports: Sequence[Report],
+  *,
+  columns: Sequence[Column] | None = None,
+  compared: Iterable[Sequence[str]] | None = None,
 ) -> dict[str, Any]:
   """Returns the content of the page: what `flan report A B --json` prints.
 
   Args:
     reports: the reports, in the order of their columns.
     columns: their columns; None groups the reports by what they record.
+    compared: names of two columns each, the first minus the second: adds the table
+      'differences', of these and of each model from its base. None for no such table.
 
   Returns:
     {'schema', 'columns': [{'name', 'title', 'model', 'reports', 'seeds', 'models',
@@ -73,7 +78,64 @@ def build(
     'remarks': [*remarks, *_remarks(rows, averages)],
     'notes': list(_notes(rows)),
   }
+  if compared is not None:
+    content['differences'] = _differences(first, by_row, columns, compared, reader)
   return plain(content)
+
+
+class _Difference(NamedTuple):
+  """A column of the table of differences."""
+
+  name: str
+  column: Column
+  minus: Column
+
+
+def _differences(
+  first: Mapping[tuple, Mapping[str, Any]],
+  by_row: Mapping[tuple, Mapping[str, Cell]],
+  columns: Sequence[Column],
+  compared: Iterable[Sequence[str]],
+  reader: Reader,
+) -> dict[str, Any]:
+  """Returns {'columns': [{'name', 'of', 'from'}], 'rows', 'averages'}, in points."""
+  by_name = {column.name: column for column in columns}
+  pairs = [(column, base) for column in columns if (base := _base(column, columns))]
+  of_bases = len(pairs)
+  pairs += [(by_name[one], by_name[two]) for one, two in compared
+            if one in by_name and two in by_name]  # fmt: skip
+  wanted = [_Difference(f'{one.name} − {two.name}', one, two) for one, two in pairs]
+  found: dict[tuple, dict[str, Cell]] = {}
+  for row in _in_order(first):
+    for i, each in enumerate(wanted):
+      cell = None
+      if i < of_bases and each.column.name in by_row.get(row, {}):
+        cell = seeds.from_base(by_row[row][each.column.name])
+      elif i >= of_bases and not schema.is_value(first[row]):
+        cell = seeds.difference(each.column, each.minus, row, reader)
+      if cell is not None:
+        found.setdefault(row, {})[each.name] = cell
+  kept = {row: first[row] for row in found}
+  return {
+    'columns': [
+      {'name': name, 'of': column.name, 'from': minus.name}
+      for name, column, minus in wanted
+    ],
+    'rows': [_row(first[row], found[row], wanted) for row in kept],
+    'averages': _averages(kept, found, wanted),
+  }
+
+
+def _base(column: Column, columns: Sequence[Column]) -> Column | None:
+  """Returns the base that the reports of a column measured beside its models."""
+  if column.which == 'base':
+    return None
+  own = {id(source) for model in column.models for source in model.sources}
+  for other in columns:
+    sources = {id(source) for model in other.models for source in model.sources}
+    if other.which == 'base' and own & sources:
+      return other
+  return None
 
 
 def _results(reports: Iterable[Report]) -> Iterator[tuple[tuple, dict[str, Any]]]:
@@ -107,7 +169,9 @@ def _in_order(first: Mapping[tuple, Mapping[str, Any]]) -> list[tuple]:
 
 
 def _row(
-  result: Mapping[str, Any], cells: Mapping[str, Cell], columns: Sequence[Column]
+  result: Mapping[str, Any],
+  cells: Mapping[str, Cell],
+  columns: Sequence[Column | _Difference],
 ) -> dict[str, Any]:
   named = (
     'dataset', 'direction', 'cluster', 'family', 'metric', 'kind', 'chance', 'majority',
@@ -117,7 +181,7 @@ def _row(
 
 
 def _cells(
-  cells: Mapping[str, Cell], columns: Sequence[Column]
+  cells: Mapping[str, Cell], columns: Sequence[Column | _Difference]
 ) -> dict[str, dict[str, Any] | None]:
   return {
     column.name: seeds.as_json(cells[column.name]) if column.name in cells else None
@@ -128,7 +192,7 @@ def _cells(
 def _averages(
   first: Mapping[tuple, Mapping[str, Any]],
   by_row: Mapping[tuple, Mapping[str, Cell]],
-  columns: Sequence[Column],
+  columns: Sequence[Column | _Difference],
 ) -> list[dict[str, Any]]:
   """Averages the rows in percent of each cluster, each column over its own."""
   in_percent = [row for row in _in_order(first) if not schema.is_value(first[row])]

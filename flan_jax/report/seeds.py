@@ -9,7 +9,7 @@ from flan_jax.evaluate import metrics, seeds
 from flan_jax.evaluate.metric import Metric
 from flan_jax.evaluate.seeds import Figure
 from flan_jax.report import compare, runs, schema
-from flan_jax.report.runs import Column, Report
+from flan_jax.report.runs import Column, Model, Report
 
 _SAME = 0.01
 """Points by which a figure from the predictions may differ from the reported one."""
@@ -148,7 +148,7 @@ def _nested(
   label = schema.label(results[0])
   seed = np.frombuffer(results[0]['dataset'].encode(), np.uint8).tolist()
   draws = {'metric': metric, 'seed': [reports[0].content['seed'], *seed]}
-  tuned = _aligned([reader.read(report, label, which) for report in reports])
+  tuned = aligned([reader.read(report, label, which) for report in reports])
   if isinstance(tuned, str):
     return tuned
   found = seeds.figure(tuned, **draws)
@@ -157,7 +157,7 @@ def _nested(
     return 'the predictions are not those of the report'
   if which == 'base' or not all('base' in result for result in results):
     return found, None
-  both = _aligned(
+  both = aligned(
     [reader.read(report, label, name) for name in ('tuned', 'base')
      for report in reports]
   )  # fmt: skip
@@ -167,7 +167,7 @@ def _nested(
   return found, seeds.figure(both[:half], both[half:], **draws)
 
 
-def _aligned(
+def aligned(
   found: Sequence[compare.Predictions | None],
 ) -> list[np.ndarray] | str:
   """Returns the scores of each model on the same examples in the same order."""
@@ -182,6 +182,95 @@ def _aligned(
     place = {example_id: i for i, example_id in enumerate(each.example_ids)}
     scores.append(each.scores[:, [place[example_id] for example_id in ids]])
   return scores
+
+
+def from_base(found: Cell) -> Cell | None:
+  """Returns the difference from the base as a cell of its own; None without a base."""
+  if found.delta is None or found.limits is None:
+    return None
+  reach = found.limits[1] - found.limits[0]
+  return found._replace(figure=found.delta, delta=None, limits=(-reach, reach))
+
+
+def difference(
+  column: Column, other: Column, row: tuple, reader: Reader
+) -> Cell | None:
+  """Returns a column minus another on a row, on the examples that both have.
+
+  Models with one seed are paired; a column of one model, such as a base that was never
+  trained, stands against every seed of the other.
+
+  Args:
+    column: the models, one for each seed.
+    other: the models to subtract.
+    row: key of a row in percent.
+    reader: reads predictions.
+  """
+  pairs = [(one.source(row), two.source(row)) for one, two in _paired(column, other)]
+  known = [(one, two) for one, two in pairs if one is not None and two is not None]
+  if not known:
+    return None
+  reports = [report for pair in known for report in pair]
+  results = [_result(report, row) for report in reports]
+  first = results[0]
+  metric = metrics.of(first['dataset'], headline=first['metric'])
+  label = schema.label(first)
+  whichs = (column.which, other.which) * len(known)
+  scores = aligned(
+    [reader.read(report, label, which)
+     for report, which in zip(reports, whichs, strict=True)]
+  )  # fmt: skip
+  reason = scores if isinstance(scores, str) else ''
+  if isinstance(scores, str):
+    figures = [result if which == 'tuned' else result['base']
+               for result, which in zip(results, whichs, strict=True)]  # fmt: skip
+    figure = _unpaired(figures[::2], figures[1::2])
+  else:
+    seed = np.frombuffer(first['dataset'].encode(), np.uint8).tolist()
+    draws = {'metric': metric, 'seed': [reports[0].content['seed'], *seed]}
+    figure = seeds.figure(scores[::2], scores[1::2], **draws)
+  low, high = _RANGES.get(metric.kind) or (0.0, 100.0)
+  return Cell(
+    figure=figure,
+    delta=None,
+    limits=(low - high, high - low),
+    n=first['n'],
+    templates=len(first['per_template']),
+    split=first['split'],
+    seeds=len(known),
+    reason=reason,
+    p_holm=None,
+  )
+
+
+def _paired(column: Column, other: Column) -> list[tuple[Model, Model]]:
+  """Pairs the models of two columns by seed; one model stands against all."""
+  if len(other.models) == 1:
+    return [(model, other.models[0]) for model in column.models]
+  by_seed = dict(zip(other.seeds, other.models, strict=False))
+  return [
+    (model, by_seed[seed])
+    for seed, model in zip(column.seeds, column.models, strict=False)
+    if seed in by_seed
+  ]
+
+
+def _unpaired(
+  figures: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> Figure:
+  """Returns a difference from reported figures alone, as of independent examples."""
+  by_seed, intervals = [], []
+  for one, two in zip(figures, others, strict=True):
+    middle = one['mean'] - two['mean']
+    (low, high), (low_2, high_2) = one['ci95'], two['ci95']
+    by_seed.append(middle)
+    intervals.append(
+      (
+        middle - np.hypot(one['mean'] - low, high_2 - two['mean']),
+        middle + np.hypot(high - one['mean'], two['mean'] - low_2),
+      )
+    )
+  return seeds.reported(by_seed, intervals)
 
 
 def average(cells: Mapping[tuple, Cell]) -> Cell | None:

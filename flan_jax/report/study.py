@@ -32,12 +32,15 @@ class Entry(NamedTuple):
   command: Sequence[str]
 
 
-def build(name: str, entries: Sequence[Entry]) -> dict[str, Any]:
+def build(
+  name: str, entries: Sequence[Entry], *, compared: Sequence[Sequence[str]] = ()
+) -> dict[str, Any]:
   """Returns the content of the page, which study.json keeps.
 
   Args:
     name: name of the study.
     entries: all cells.
+    compared: pairs of columns to compare.
 
   Returns:
     What `many.build` returns, with 'study': {'name', 'cells': [{'name', 'column',
@@ -45,8 +48,8 @@ def build(name: str, entries: Sequence[Entry]) -> dict[str, Any]:
   """
   found = [(entry, _read(entry.folder)) for entry in entries if entry.folder]
   content = many.build(
-    [report for _, report in found], columns=columns(found)
-  ) if found else many.build(())  # fmt: skip
+    [report for _, report in found], columns=columns(found), compared=compared
+  )
   cells = [
     {
       'name': entry.name,
