@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flan_jax.report import many_tables, statements
@@ -28,6 +30,8 @@ def draw(content: Mapping[str, Any]) -> dict[str, str]:
   drawn = {}
   if content['averages']:
     drawn['means'] = means(content)
+  if content.get('differences', {}).get('averages'):
+    drawn['differences'] = differences(content)
   if content['steps'] and content['averages']:
     drawn['steps'] = steps(content)
   for name, key in (
@@ -52,11 +56,36 @@ def means(content: Mapping[str, Any]) -> str:
 
   A lane for each model: its mean with the 95 % interval, and a small dot per seed.
   """
+  columns = many_tables.main(content)
+  figure, axes, ends = _lanes(content, columns, start=0.9)
+  axes.set_xlim(min([0.0, *ends]), 100)
+  handles = [
+    _handle(columns, column['name'], many_tables.heading(column)) for column in columns
+  ]
+  return finish(figure, handles)
+
+
+def differences(content: Mapping[str, Any]) -> str:
+  """Draws the differences between columns, in points, as `means` draws the means."""
+  table = content['differences']
+  columns = table['columns']
+  figure, axes, ends = _lanes(table, columns, start=0.9)
+  reach = 1.05 * max(1.0, *map(abs, ends))
+  axes.set_xlim(-reach, reach)
+  axes.axvline(0, color=_QUIET, linewidth=1.2, zorder=1)
+  axes.set_xlabel('points')
+  handles = [_handle(columns, column['name'], column['name']) for column in columns]
+  return finish(figure, handles)
+
+
+def _lanes(
+  content: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], *, start: float
+) -> tuple[Figure, Axes, list[float]]:
+  """Draws a lane for each column on each cluster; returns the ends of all intervals."""
   rows = content['averages']
   if len(rows) == 1:
     of_datasets = [row for row in content['rows'] if row.get('kind') != 'value']
     rows = of_datasets if len(of_datasets) == 1 else of_datasets + rows
-  columns = many_tables.main(content)
   lanes = [
     [column['name'] for column in columns if row['cells'][column['name']]]
     for row in rows
@@ -71,7 +100,7 @@ def means(content: Mapping[str, Any]) -> str:
     max(len(lane), 0.9 * (label.count('\n') + 1))
     for lane, label in zip(lanes, labels, strict=True)
   ]
-  figure, axes = canvas(0.9 + 0.26 * (sum(rooms) + len(rooms)))
+  figure, axes = canvas(start + 0.26 * (sum(rooms) + len(rooms)))
   ticks, place = [], 0.0
   for row, lane, room in zip(rows, lanes, rooms, strict=True):
     ticks.append(place + (room - 1) / 2)
@@ -89,13 +118,9 @@ def means(content: Mapping[str, Any]) -> str:
                 clip_on=False)  # fmt: skip
       place += 1
     place += (room - len(lane)) / 2 + 1
-  axes.set_xlim(min([0.0, *_ends(rows, min)]), 100)
   axes.set_yticks(ticks, labels)
   axes.set_ylim(place - 1.3, -0.8)
-  handles = [
-    _handle(columns, column['name'], many_tables.heading(column)) for column in columns
-  ]
-  return finish(figure, handles)
+  return figure, axes, [*_ends(rows, min), *_ends(rows, max)]
 
 
 def _ends(

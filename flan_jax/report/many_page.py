@@ -7,20 +7,24 @@ from markupsafe import Markup
 
 from flan_jax.report import canvas, curves, html, many_tables
 from flan_jax.report.runs import is_validation
+from flan_jax.report.schema import points
 
 
-def render(content: Mapping[str, Any]) -> str:
+def render(
+  content: Mapping[str, Any], *, drawn: Mapping[str, str] | None = None
+) -> str:
   """Returns the page.
 
   Args:
     content: content of the page, from `many.build`.
+    drawn: its figures; None draws them.
   """
   columns = content['columns']
   main, steps = many_tables.main(content), list(many_tables.by_step(content))
   models = [column for column in columns if not column['base']]
-  drawn = {
+  inline = {
     name: Markup(canvas.inline(svg, name=name, title=_alternative(name, content)))
-    for name, svg in curves.draw(content).items()
+    for name, svg in (curves.draw(content) if drawn is None else drawn).items()
   }
   return html.page(
     'many.html',
@@ -33,8 +37,8 @@ def render(content: Mapping[str, Any]) -> str:
       dict.fromkeys(many_tables.run_of(content, column) for column in models)
     ),
     groups=list(many_tables.groups(content)),
-    figures=[(drawn[name], caption) for name, caption in _captions(content)
-             if name in drawn],
+    figures=[(inline[name], caption) for name, caption in _captions(content)
+             if name in inline],
     over_seeds=any(column['models'] > 1 for column in columns),
     steps=steps,
     widths=sorted({len(main), *(len(some) for _, some in steps)}),
@@ -46,8 +50,23 @@ def render(content: Mapping[str, Any]) -> str:
     count=_count,
     at_step=lambda column: f'step {column["step"]:,}',
     with_delta=any(column['base'] for column in columns),
+    differences=_differences(content),
+    plain_name=lambda column: column['name'],
+    points=lambda _, value: points(value),
     study=_study(content),
   )  # fmt: skip
+
+
+def _differences(content: Mapping[str, Any]) -> dict[str, Any] | None:
+  """Returns the table of differences; None if there is none, or it is empty."""
+  found = content.get('differences')
+  if not found or not found['rows']:
+    return None
+  return {
+    'columns': found['columns'],
+    'groups': list(many_tables.groups(found)),
+    'counts': many_tables.counts(found),
+  }
 
 
 def _study(content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -89,6 +108,7 @@ def _captions(content: Mapping[str, Any]) -> list[tuple[str, str]]:
   lines = ' A line is a run: those of one color differ in SEED.' if several else ''
   return [
     ('means', f'Means with 95 % intervals{seeds}.'),
+    ('differences', f'Differences in points, with 95 % intervals{seeds}.'),
     ('steps', 'Means by training step, with 95 % intervals.'),
     ('loss', f'Loss by training step, as the runs logged it.{lines}'),
     (
@@ -101,7 +121,8 @@ def _captions(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _alternative(name: str, content: Mapping[str, Any]) -> str:
   """Returns the text alternative of a figure, for screen readers."""
-  if name in ('means', 'steps'):
+  if name in ('means', 'steps', 'differences'):
+    rows = content['differences'] if name == 'differences' else content
     parts = [
       f'{many_tables.cluster(row)}: '
       + ', '.join(
@@ -109,8 +130,10 @@ def _alternative(name: str, content: Mapping[str, Any]) -> str:
         for column, cell in row['cells'].items()
         if cell
       )
-      for row in content['averages']
+      for row in rows['averages']
     ]
+    if name == 'differences':
+      return 'Differences of means of clusters, in points. ' + '. '.join(parts)
     what = 'by model' if name == 'means' else 'by step'
     return f'Means of clusters {what}, in percent. ' + '. '.join(parts)
   kinds = ('loss',) if name == 'loss' else ('held-out',)

@@ -113,6 +113,26 @@ def groups(content: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, 
     yield 'Metrics in units of their own', values
 
 
+def counts(differences: Mapping[str, Any]) -> list[str]:
+  """Says for each difference on how many clusters its interval excludes zero.
+
+  Args:
+    differences: the table of differences of `many.build`.
+  """
+  lines = []
+  for column in differences['columns']:
+    cells = [row['cells'][column['name']] for row in differences['averages']]
+    known = [cell['ci95'] for cell in cells if cell is not None and cell['ci95']]
+    above = sum(low > 0 for low, _ in known)
+    below = sum(high < 0 for _, high in known)
+    if known:
+      lines.append(
+        f'{column["name"]}: of {len(known)} clusters, {above} above zero and {below} '
+        'below with an interval that excludes it'
+      )
+  return lines
+
+
 def main(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
   """Returns the columns of the main table: of the steps of a run, the last."""
   earlier = {name for series in content['steps'] for name in series['columns'][:-1]}

@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.report import many, many_page, many_tables, runs
+from flan_jax.report import curves, many, many_page, many_tables, runs
 from flan_jax.report.runs import Column, Model, Report
 from flan_jax.runtime import atomic_file
 
-PAGE, FILE, TABLE, FIGURE = 'study.html', 'study.json', 'study.csv', 'study.svg'
+PAGE, FILE, TABLE = 'study.html', 'study.json', 'study.csv'
 
 
 class Entry(NamedTuple):
@@ -69,7 +69,10 @@ def write(out: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
   out.mkdir(parents=True, exist_ok=True)
   atomic_file.write_json(out / FILE, content)
   many_tables.write_csv(out / TABLE, content)
-  atomic_file.write_text(out / PAGE, many_page.render(content))
+  drawn = curves.draw(content)
+  for name, svg in drawn.items():
+    atomic_file.write_text(out / f'{name}.svg', svg)
+  atomic_file.write_text(out / PAGE, many_page.render(content, drawn=drawn))
   return out / PAGE
 
 
