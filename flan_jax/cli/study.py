@@ -15,21 +15,25 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.config import gin
-  from flan_jax.config import study as study_config
-  from flan_jax.jobs import study as study_lib
-
   progress = Progress()
   console.quiet_absl()
+  from flan_jax.config import gin
+  from flan_jax.config import study as study_config
+
   parsed = gin.load(
     options.gin_file, options.gin, search_paths=options.gin_search_paths
   )
   config = parsed.build('Study')
   parsed.refuse_unused('study')
-  study = study_lib.Study(
-    config, search_paths=options.gin_search_paths, modules=options.module
-  )
+  from flan_jax.jobs import study as study_lib
+
+  with parsed.located():
+    study = study_lib.Study(
+      config, search_paths=options.gin_search_paths, modules=options.module
+    )
   only = _only(study, options.only)
+  if not options.render_only:
+    study.check_inputs(only)
   if options.dry_run:
     for job in study.left(only):
       print(study_config.command(job.arguments))
@@ -83,6 +87,8 @@ def _page(study: 'Study', progress: Progress) -> None:
   content = report_lib.build(
     pathlib.Path(study.config.study_dir).name, entries, compared=study.config.compare
   )
-  page = report_lib.write(study.folder, content)
+  page = report_lib.write(study.folder, content, entries)
   many_tables.print_table(content)
+  for line in many_tables.counts(content['differences']):
+    progress.line(line)
   progress.stage(f'Done: {page}')

@@ -1,17 +1,25 @@
 """A study: its cells checked, run in processes of their own, and put on one page."""
 
 import pathlib
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flan_jax.catalog import leakage
+from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
 from flan_jax.config.study import OUTPUT, Cell, StudyConfig
 from flan_jax.errors import InputError
-from flan_jax.jobs import decoder_fields, run_store, study_processes
+from flan_jax.jobs import (
+  decoder_fields,
+  evaluate_checkpoint,
+  run_store,
+  study_processes,
+  training_data,
+)
 from flan_jax.jobs.study_processes import Ended, Job
-from flan_jax.report import runs
+from flan_jax.report import kept_scores, runs
 from flan_jax.report.study import Entry
+from flan_jax.runtime import atomic_file
 from flan_jax.runtime.progress import Progress
 
 _SELECTOR = {'train': 'Run', 'eval': 'Evaluation'}
@@ -29,11 +37,13 @@ class Checked(NamedTuple):
   Attributes:
     cell: the cell.
     config: its settings.
+    fields: field of DecoderConfig -> bound value, of a run.
     resolved: name -> value of every setting, as gin text.
   """
 
   cell: Cell
   config: Any
+  fields: Mapping[str, Any]
   resolved: Mapping[str, str]
 
 
@@ -71,6 +81,23 @@ class Study:
       self._check_unchanged(each)
     self.jobs = self._jobs()
 
+  def check_inputs(self, only: Iterable[str] | None = None) -> None:
+    """Checks the names and models of the cells to run, before the first of them.
+
+    Raises:
+      InputError: if a mixture, a cluster or a model is not there, or something held out
+        would train.
+    """
+    left = {job.name: job for job in self.left(only)}
+    for each in self.checked:
+      if each.cell.name in left:
+        own = [name for name in left[each.cell.name].needs if name in left]
+        made = any(not left[name].is_store for name in own)
+        try:
+          _check_inputs(each, model_made=made)
+        except InputError as error:
+          raise InputError(f'STUDY, {each.cell.name}: {error}') from None
+
   def report(self, cell: Cell) -> pathlib.Path | None:
     """Folder of the report of a cell; None if it is not finished."""
     inside = self.folder / cell.name
@@ -86,6 +113,8 @@ class Study:
       only: names of the cells; None for all.
       progress: progress output.
     """
+    for each in self.checked:
+      self._keep(each.cell)  # finished before REPORTS_DIR was given
     left = self.left(only)
     cells = {each.cell.name: each.cell for each in self.checked}
 
@@ -93,7 +122,7 @@ class Study:
       if not job.is_store:
         self._keep(cells[job.name])
 
-    found = study_processes.Processes(
+    return study_processes.Processes(
       left,
       logs=self.folder / 'logs',
       count=self.config.processes,
@@ -101,7 +130,6 @@ class Study:
       on_end=keep,
       progress=progress,
     ).run()
-    return found
 
   def left(self, only: Iterable[str] | None = None) -> list[Job]:
     """Jobs that are not finished, with the stores and cells that they need."""
@@ -134,31 +162,42 @@ class Study:
         column=each.cell.column,
         seed=each.cell.seed,
         folder=self.report(each.cell),
-        cost=study_processes.cost(self.folder / each.cell.name),
-        command=self._command(each.cell),
+        cost=self._cost(each.cell),
+        command=each.cell.arguments(self._output(each.cell)),
       )
       for each in self.checked
     ]
 
-  def _command(self, cell: Cell) -> list[str]:
-    return next(job.arguments for job in self.jobs if job.name == cell.name)
+  def _cost(self, cell: Cell) -> dict[str, Any] | None:
+    """What a cell took; None if unknown."""
+    folders = [self.folder, pathlib.Path(self.config.reports_dir or self.folder)]
+    found = (study_processes.cost(folder / cell.name) for folder in folders)
+    return next(filter(None, found), None)
+
+  def _output(self, cell: Cell) -> str:
+    """`MODEL_DIR=...` of a cell."""
+    return f'{OUTPUT[cell.verb]}={self.folder / cell.name}'
 
   def _keep(self, cell: Cell) -> None:
-    """Copies the report of a finished cell to REPORTS_DIR."""
+    """Copies what the page needs of a finished cell to REPORTS_DIR, the report last."""
     found, given = self.report(cell), self.config.reports_dir
     if found is None or given is None:
       return
     out = pathlib.Path(given, cell.name)
-    if found != out:
+    if not (out / runs.FILE).is_file():
       out.mkdir(parents=True, exist_ok=True)
-      shutil.copyfile(found / runs.FILE, out / runs.FILE)
+      kept_scores.write(found, out)
+      took = self.folder / cell.name / study_processes.FILE
+      for path in (took, found / runs.FILE):
+        if path.is_file():
+          atomic_file.write_text(out / path.name, path.read_text('utf-8'))
 
   def _jobs(self) -> list[Job]:
     """The commands: the cells in their order, each store before its first cell."""
     jobs: dict[str, Job] = {}
-    for cell, config, _ in self.checked:
+    for cell, config, *_ in self.checked:
       folder = self.folder / cell.name
-      more = [f'{OUTPUT[cell.verb]}={folder}']
+      more = [self._output(cell)]
       needs = [
         name
         for name in (other.cell.name for other in self.checked)
@@ -189,8 +228,10 @@ class Study:
       return
     (report,) = runs.load([folder])
     before = runs.settings(report.content)
+    of_model = getattr(each.config, 'initial_checkpoint', None) is not None
+    ignored = ('Mesh.', *(['DecoderConfig.', 'Run.model'] if of_model else []))
     for name, value in each.resolved.items():
-      if name.rpartition('.')[2] in _ELSEWHERE or name.startswith('Mesh.'):
+      if name.rpartition('.')[2] in _ELSEWHERE or name.startswith(ignored):
         continue
       if name in before and before[name] != value:
         raise InputError(
@@ -207,13 +248,27 @@ def _check(cell: Cell, folder: str, search_paths: Sequence[str]) -> Checked:
     config = parsed.build(_SELECTOR[cell.verb])
     fields = parsed.bound('DecoderConfig') if cell.verb == 'train' else {}
     parsed.refuse_unused(cell.verb)
-    with parsed.located():
-      if cell.verb == 'train':
-        config = decoder_fields.with_decoder_fields(config, fields)
   except InputError as error:
     raise InputError(f'STUDY, {cell.name}: {error}') from None
   text = parsed.text(config)
-  return Checked(cell, config, runs.settings({'provenance': {'config': text}}))
+  return Checked(cell, config, fields, runs.settings({'provenance': {'config': text}}))
+
+
+def _check_inputs(each: Checked, *, model_made: bool) -> None:
+  """Checks what one cell reads; its model only if no other cell makes it first."""
+  config = each.config
+  if each.cell.verb == 'eval':
+    if config.checkpoints:
+      raise InputError('CHECKPOINTS: a cell evaluates one; give an axis of CHECKPOINT')
+    if not model_made:
+      evaluate_checkpoint.requested(config)
+    return
+  mixture = training_data.mixture(config)
+  leakage.check(mixture, config.held_out, allow_overlap=config.allow_overlap)
+  initial = config.initial_checkpoint
+  if initial is not None and '://' not in initial and not model_made:
+    model_dir.config(initial)
+    decoder_fields.with_decoder_fields(config, each.fields)
 
 
 def _is_inside(value: Any, folder: pathlib.Path) -> bool:

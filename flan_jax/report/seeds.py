@@ -8,7 +8,7 @@ import numpy as np
 from flan_jax.evaluate import metrics, seeds
 from flan_jax.evaluate.metric import Metric
 from flan_jax.evaluate.seeds import Figure
-from flan_jax.report import compare, runs, schema
+from flan_jax.report import compare, kept_scores, runs, schema
 from flan_jax.report.runs import Column, Model, Report
 
 _SAME = 0.01
@@ -52,12 +52,15 @@ class Reader:
     self._found: dict[tuple[str, str], dict[str, compare.Predictions]] = {}
 
   def read(self, report: Report, label: str, which: str) -> compare.Predictions | None:
-    """Returns a model's predictions for a result; None if they are not at hand."""
+    """Returns a model's predictions for a result, or their scores; None for neither."""
     key = str(report.folder), which
     if key not in self._found:
       in_percent, _ = schema.divided(report.content)
       results = {schema.label(result): result for result in in_percent['results']}
-      self._found[key] = compare.read_predictions(report.folder, results, which)
+      self._found[key] = {
+        **kept_scores.read(report.folder, which),
+        **compare.read_predictions(report.folder, results, which),
+      }
     return self._found[key].get(label)
 
 

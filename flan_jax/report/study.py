@@ -12,6 +12,10 @@ from flan_jax.runtime import atomic_file
 PAGE, FILE, TABLE = 'study.html', 'study.json', 'study.csv'
 
 
+_OF_CELLS = ('store', 'mixture', 'held_out', 'clusters', 'datasets')
+"""Fields in which the cells of one column differ."""
+
+
 class Entry(NamedTuple):
   """One cell of a study.
 
@@ -61,14 +65,34 @@ def build(
     }
     for entry in entries
   ]
+  names = {str(report.given): entry.name for entry, report in found}
+  for column in content['columns']:
+    column['reports'] = [names[path] for path in column['reports']]
+  content['settings'] = [
+    [setting, values]
+    for setting, values in content['settings']
+    if _differs(values) and setting.rpartition('.')[2] not in _OF_CELLS
+  ]
   return {**content, 'study': {'name': name, 'cells': cells}}
 
 
-def write(out: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
-  """Writes the page, its figure, its table and its content; returns the page."""
+def _differs(values: Sequence[str | None]) -> bool:
+  """Returns whether columns that have a setting have other values of it."""
+  return len({value for value in values if value is not None}) > 1
+
+
+def write(
+  out: pathlib.Path, content: Mapping[str, Any], entries: Sequence[Entry]
+) -> pathlib.Path:
+  """Writes the page, its figures, its table and its content; returns the page."""
   out.mkdir(parents=True, exist_ok=True)
   atomic_file.write_json(out / FILE, content)
   many_tables.write_csv(out / TABLE, content)
+  cells = [
+    {**cell, 'page': _page(out, entry.folder)}
+    for cell, entry in zip(content['study']['cells'], entries, strict=True)
+  ]
+  content = {**content, 'study': {**content['study'], 'cells': cells}}
   drawn = curves.draw(content)
   for name, svg in drawn.items():
     atomic_file.write_text(out / f'{name}.svg', svg)
@@ -76,15 +100,20 @@ def write(out: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
   return out / PAGE
 
 
+def _page(out: pathlib.Path, folder: pathlib.Path | None) -> str | None:
+  """Link from the page to that of a cell; None if there is none below it."""
+  if folder is None:
+    return None
+  page = folder / 'report.html'
+  inside = page.is_file() and page.is_relative_to(out)
+  return str(page.relative_to(out)) if inside else None
+
+
 def _read(folder: pathlib.Path) -> Report:
   """Reads a report, without what is about its training: that is on its own page."""
   (report,) = runs.load([folder])
-  left = {
-    name: value
-    for name, value in report.content.items()
-    if name not in ('validation', 'curves')
-  }
-  return report._replace(content=left)
+  left = {name: it for name, it in report.content.items() if name != 'validation'}
+  return report._replace(content={**left, 'curves': {}})
 
 
 def columns(found: Sequence[tuple[Entry, Report]]) -> list[Column]:
