@@ -22,7 +22,7 @@ FILE = 'cell.json'
 
 _POLL_S = 0.1
 _TELL_S = 30.0
-_PROGRAM = 'import sys; from flan_jax.cli.dispatch import main; sys.exit(main())'
+PROGRAM = (sys.executable, '-P', '-m', 'flan_jax')
 
 
 class Job(NamedTuple):
@@ -80,6 +80,7 @@ class Processes:
     is_finished: Callable[[Job], bool],
     on_end: Callable[[Job], None],
     progress: Progress,
+    program: Sequence[str] = PROGRAM,
   ):
     """Starts nothing.
 
@@ -90,7 +91,9 @@ class Processes:
       is_finished: whether a job is done.
       on_end: called after each job that was done.
       progress: progress output.
+      program: what the arguments of a job are given to.
     """
+    self._program = program
     self._jobs, self._logs, self._count = jobs, logs, count
     self._is_finished, self._on_end, self._progress = is_finished, on_end, progress
     self._running: list[_Running] = []
@@ -151,7 +154,7 @@ class Processes:
       log.flush()
       slot = min(set(range(self._count)) - {each.slot for each in self._running})
       process = subprocess.Popen(
-        [sys.executable, '-P', '-c', _PROGRAM, *job.arguments],
+        [*self._program, *job.arguments],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
