@@ -35,6 +35,7 @@ CHANGES_NO_STEP = (
   'writers',
   'hooks',
   'hang_s',
+  'base_responses',
   'mesh',
   'evaluate',
 )
@@ -162,6 +163,8 @@ class TrainConfig:
       None for those that the mixture holds out.
     allow_overlap: datasets or clusters that may train although they share something
       with a held-out cluster; the leakage check records them.
+    base_responses: file of the base's answers to the held-out clusters, which runs from
+      one base share: read if it is there, written if not. None for no sharing.
     store: rendered examples; None builds them in model_dir/store.
     tokenizer: a file, `bytes`, or `train` to train one on the rendered examples; None
       takes the initial checkpoint's own, or trains one.
@@ -231,6 +234,7 @@ class TrainConfig:
   initial_checkpoint: str | None = setting(None, macro='INITIAL_CHECKPOINT_PATH')
   held_out: str | tuple[str, ...] | None = setting(None, macro='HELD_OUT')
   allow_overlap: str | tuple[str, ...] | None = setting(None, macro='ALLOW_OVERLAP')
+  base_responses: str | None = setting(None, macro='BASE_RESPONSES')
   store: str | None = setting(None, macro='STORE')
   tokenizer: str | None = setting(None, macro='TOKENIZER')
   vocab_size: int = setting(32_000, rule=at_least(1))

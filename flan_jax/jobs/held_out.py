@@ -18,7 +18,7 @@ from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import measure, provenance
 from flan_jax.report import build, schema, terminal
 from flan_jax.report.values import number
-from flan_jax.runtime import multihost
+from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 from flan_jax.train.eval_log import EvalLog
 from flan_jax.train.writers.jsonl import EVALUATION
@@ -36,6 +36,7 @@ class HeldOut:
     text: resolved configuration with its origins, for the report.
     untrained: leakage report of the model that the run starts from, or None.
     chat_template: chat template of that model, or None.
+    base_responses: file of that model's answers, which other runs share, or None.
   """
 
   clusters: tuple[str, ...]
@@ -45,6 +46,7 @@ class HeldOut:
   text: str = ''
   untrained: leakage.LeakageReport | None = None
   chat_template: str | None = None
+  base_responses: str | None = None
 
 
 class HeldOutEvaluation:
@@ -124,9 +126,13 @@ class HeldOutEvaluation:
     title = measure.title(self._held_out.clusters, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
     prompt_style = measure.prompt_styles(evaluate)['base']
+    path = self._out / load_model.RESPONSES.format('base')
+    shared = self._held_out.base_responses
+    if shared is not None:
+      _copy_if_absent(pathlib.Path(shared), path)
     cached = load_model.cached(
       self._scorer(params, prompt_style=prompt_style),
-      self._out / load_model.RESPONSES.format('base'),
+      path,
       fingerprint=fingerprint(params),
       progress=progress,
     )
@@ -134,6 +140,8 @@ class HeldOutEvaluation:
       results = measure.run(cached, prompt_style=prompt_style, **self._shared)
     finally:
       cached.close()
+    if shared is not None:
+      _copy_if_absent(path, pathlib.Path(shared))
     found = build.build(
       results,
       build.Metadata(
@@ -255,3 +263,9 @@ class HeldOutEvaluation:
       progress=self._shared['progress'],
     ) as cached:
       return measure.report(**cached, metadata=metadata, out=self._out, **self._shared)
+
+
+def _copy_if_absent(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Copies a file of answers whole, on the main process."""
+  if multihost.is_main_process() and source.is_file() and not target.exists():
+    atomic_file.write_bytes(target, source.read_bytes())

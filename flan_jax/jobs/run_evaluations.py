@@ -92,6 +92,7 @@ def _held_out(run: Run, data: Data) -> HeldOutEvaluation | None:
       setting='HELD_OUT',
     ),
     chat_template=data.store.chat_template or chat_template(config),
+    base_responses=config.base_responses,
   )
   return HeldOutEvaluation(
     held_out,

@@ -8,6 +8,7 @@ from flan_jax.catalog import leakage
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
 from flan_jax.config.study import OUTPUT, Cell, StudyConfig
+from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
 from flan_jax.jobs import (
   decoder_fields,
@@ -25,8 +26,8 @@ from flan_jax.runtime.progress import Progress
 _SELECTOR = {'train': 'Run', 'eval': 'Evaluation'}
 
 _ELSEWHERE = (
-  'model_dir', 'output_dir', 'store', 'tfds_data_dir', 'writers', 'hooks', 'keep',
-  'log_period', 'checkpoint_period', 'hang_s', 'mesh',
+  'model_dir', 'output_dir', 'store', 'base_responses', 'tfds_data_dir', 'writers',
+  'hooks', 'keep', 'log_period', 'checkpoint_period', 'hang_s', 'mesh',
 )  # fmt: skip
 """Fields that may have changed since a cell was finished."""
 
@@ -216,10 +217,23 @@ class Study:
           arguments = ['materialize', *files, *own, '--out', str(out), *self._more]
           jobs[name] = Job(name, arguments, out)
         more.append(f'STORE={self.folder / name}')
+        if config.initial_checkpoint is not None and config.base_responses is None:
+          more.append(f'BASE_RESPONSES={self._base_responses(config)}')
         needs.append(name)
       arguments = [*cell.arguments(*more), *self._more]
       jobs[cell.name] = Job(cell.name, arguments, folder, tuple(needs))
     return list(jobs.values())
+
+  def _base_responses(self, config: TrainConfig) -> pathlib.Path:
+    """The file of a base's answers to the held-out clusters of a run.
+
+    If it has the answers of another model or to other examples, nothing is taken.
+    """
+    held_out = config.held_out or config.mixture
+    names = (held_out,) if isinstance(held_out, str) else held_out
+    base = pathlib.PurePath(str(config.initial_checkpoint)).name
+    parts = (pathlib.PurePath(name).name for name in (base, *names))
+    return self.folder / 'bases' / f'{"-".join(parts)}.jsonl'
 
   def _check_unchanged(self, each: Checked) -> None:
     """Checks that a finished cell has the settings of now."""

@@ -12,7 +12,7 @@ from flan_jax.runtime import atomic_file
 PAGE, FILE, TABLE = 'study.html', 'study.json', 'study.csv'
 
 
-_OF_CELLS = ('store', 'mixture', 'held_out', 'clusters', 'datasets')
+_OF_CELLS = ('store', 'base_responses', 'mixture', 'held_out', 'clusters', 'datasets')
 """Fields in which the cells of one column differ."""
 
 
