@@ -29,7 +29,8 @@ def targets(
     raise InputError(
       f'SHUFFLE_TARGETS: {dataset.name!r} has '
       f'{"conversations" if dataset.messages else "tokens of its own"}, whose answers '
-      'cannot be shuffled; must be False'
+      'cannot be shuffled; must be False',
+      field='Run.shuffle_targets',
     )
   others = sorted(
     found, key=lambda example: stable_hash.key(seed, 'shuffled', example.example_id)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from flan_jax.catalog import leakage
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
+from flan_jax.config.setting import refusal
 from flan_jax.config.study import OUTPUT, Cell, StudyConfig
 from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
@@ -97,7 +98,7 @@ class Study:
         try:
           _check_inputs(each, model_made=made)
         except InputError as error:
-          raise InputError(f'STUDY, {each.cell.name}: {error}') from None
+          raise InputError(f'cell {each.cell.name}: {error}') from None
 
   def report(self, cell: Cell) -> pathlib.Path | None:
     """Folder of the report of a cell; None if it is not finished."""
@@ -249,8 +250,8 @@ class Study:
         continue
       if name in before and before[name] != value:
         raise InputError(
-          f'{each.cell.name}: {name} is {value} now, its report in {str(folder)!r} '
-          f'was made with {before[name]}; remove that folder, or give another STUDY_DIR'
+          f'cell {each.cell.name}: {name} is {value} now, its report in '
+          f'{str(folder)!r} was made with {before[name]}; remove that folder, or give another STUDY_DIR'
         )
 
 
@@ -263,7 +264,7 @@ def _check(cell: Cell, folder: str, search_paths: Sequence[str]) -> Checked:
     fields = parsed.bound('DecoderConfig') if cell.verb == 'train' else {}
     parsed.refuse_unused(cell.verb)
   except InputError as error:
-    raise InputError(f'STUDY, {cell.name}: {error}') from None
+    raise InputError(f'cell {cell.name}: {error}') from None
   text = parsed.text(config)
   return Checked(cell, config, fields, runs.settings({'provenance': {'config': text}}))
 
@@ -273,7 +274,9 @@ def _check_inputs(each: Checked, *, model_made: bool) -> None:
   config = each.config
   if each.cell.verb == 'eval':
     if config.checkpoints:
-      raise InputError('CHECKPOINTS: a cell evaluates one; give an axis of CHECKPOINT')
+      raise refusal(
+        config, 'checkpoints', 'must be (): a cell evaluates one; give CHECKPOINT'
+      )
     if not model_made:
       evaluate_checkpoint.requested(config)
     return

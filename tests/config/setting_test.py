@@ -18,7 +18,12 @@ from flan_jax.errors import InputError
 ROOT = pathlib.Path(__file__).parents[2]
 SHIPPED = {
   name: (gin.shipped() / name).read_text(encoding='utf-8')
-  for name in ('runs/base.gin', 'evaluate/zero_shot.gin', 'infer.gin')
+  for name in (
+    'runs/base.gin',
+    'evaluate/zero_shot.gin',
+    'infer.gin',
+    'studies/base.gin',
+  )
 }
 REQUIRED = {
   'Run': "include 'gin/runs/base.gin'\nMODEL_DIR = 'x'\nTRAIN_STEPS = 1\n"
@@ -27,6 +32,8 @@ REQUIRED = {
   "OUTPUT_DIR = 'y'\nCLUSTERS = 'nli'\n",
   'Infer': "include 'gin/infer.gin'\nCHECKPOINT = 'x'\nOUTPUT_DIR = 'y'\n"
   "PROMPTS = 'z.txt'\n",
+  'Study': "include 'gin/studies/base.gin'\nSTUDY_DIR = 'x'\n"
+  "STUDY = {'a': {'train': 'gin/runs/demo.gin'}}\n",
   'DecoderConfig': ''.join(
     f'DecoderConfig.{name} = 8\n'
     for name in ('vocab_size', 'num_layers', 'd_model', 'd_ff', 'num_heads',
