@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PROSE := flan_jax tasks mixtures gin tests benchmarks docs setup.py Makefile $(wildcard *.md)
 export CUDA_VISIBLE_DEVICES ?=
 
-.PHONY: help setup torch demo test test-slow lint format golden docs audit bench bench-report clean
+.PHONY: help setup torch demo study test test-slow lint format golden docs audit bench bench-report clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,6 +32,9 @@ torch: $(READY)  ## adds torch and transformers, to compare against them
 
 demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, under 10 minutes
 	$(BIN)/flan train --gin_file=gin/runs/demo.gin
+
+study: $(READY)  ## FLAN's experiment on three clusters of the microworld, under 15 minutes
+	$(BIN)/flan study gin/studies/microworld_small.gin
 
 # An environment may forbid bytecode; without it each process compiles the whole package.
 # Those of TensorFlow have a process of their own beside the others, and share what is

@@ -21,7 +21,7 @@ LINE = 17
 
 LAYERS: Sequence[Mapping[str, str]] = (
   {'cli': 'the command line: one module for each verb of `flan`'},
-  {'jobs': 'whole jobs: train and evaluate, evaluate a checkpoint, infer, export'},
+  {'jobs': 'whole jobs: train and evaluate, evaluate, infer, study, export'},
   {
     'seqio_tasks': 'importing it registers every task with seqio',
     'interop': 'Hugging Face, seqio, t5x and lm-eval, both ways',

@@ -52,6 +52,7 @@ VERBS = {
   'How models are evaluated': ('Evaluate', 'Decoding'),
   'Evaluating a checkpoint': ('Evaluation',),
   'Inference': ('Infer',),
+  'Studies': ('Study',),
 }
 """Heading of a table of macros -> selectors; a macro stands in the first that fits."""
 
@@ -59,6 +60,7 @@ GIN_FILES: Mapping[str, str] = {
   'train': 'runs/base.gin',
   'eval': 'evaluate/zero_shot.gin',
   'infer': 'infer.gin',
+  'study': 'studies/base.gin',
 }
 """Verb -> the file in gin/ that binds its macros."""
 

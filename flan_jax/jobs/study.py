@@ -76,8 +76,7 @@ class Study:
     for name in modules:
       self._more += ['--module', name]
     self.checked = [
-      _check(cell, str(self.folder / cell.name), search_paths)
-      for cell in config.cells()
+      _check(cell, self._output(cell), search_paths) for cell in config.cells()
     ]
     for each in self.checked:
       self._check_unchanged(each)
@@ -114,7 +113,16 @@ class Study:
     Args:
       only: names of the cells; None for all.
       progress: progress output.
+
+    Raises:
+      InputError: if STUDY_DIR is in an object store.
     """
+    if '://' in self.config.study_dir:
+      raise refusal(
+        self.config,
+        'study_dir',
+        'must be a local folder for cells that run here; --dry-run prints the commands',
+      )
     for each in self.checked:
       self._keep(each.cell)  # finished before REPORTS_DIR was given
     left = self.left(only)
@@ -178,7 +186,7 @@ class Study:
 
   def _output(self, cell: Cell) -> str:
     """`MODEL_DIR=...` of a cell."""
-    return f'{OUTPUT[cell.verb]}={self.folder / cell.name}'
+    return f'{OUTPUT[cell.verb]}={self.config.study_dir.rstrip("/")}/{cell.name}'
 
   def _keep(self, cell: Cell) -> None:
     """Copies what the page needs of a finished cell to REPORTS_DIR, the report last."""
@@ -207,7 +215,8 @@ class Study:
           _is_inside(value, self.folder / name) for value in cell.settings.values()
         )
       ]
-      if cell.verb == 'train' and config.store is None and '://' not in str(folder):
+      remote = '://' in self.config.study_dir
+      if cell.verb == 'train' and config.store is None and not remote:
         name = f'stores/{config.mixture.rpartition("/")[2]}-{run_store.digest(config)}'
         if name not in jobs:
           own = [
@@ -251,13 +260,14 @@ class Study:
       if name in before and before[name] != value:
         raise InputError(
           f'cell {each.cell.name}: {name} is {value} now, its report in '
-          f'{str(folder)!r} was made with {before[name]}; remove that folder, or give another STUDY_DIR'
+          f'{str(folder)!r} was made with {before[name]}; remove that folder, or give '
+          'another STUDY_DIR'
         )
 
 
-def _check(cell: Cell, folder: str, search_paths: Sequence[str]) -> Checked:
+def _check(cell: Cell, output: str, search_paths: Sequence[str]) -> Checked:
   """Reads the settings of a cell as its own process will."""
-  flags = [*cell.bindings, f'{OUTPUT[cell.verb]}={folder}']
+  flags = [*cell.bindings, output]
   try:
     parsed = gin.load(cell.files, flags, search_paths=search_paths)
     config = parsed.build(_SELECTOR[cell.verb])

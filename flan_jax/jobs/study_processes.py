@@ -225,6 +225,8 @@ class Processes:
     """Makes SIGTERM and Ctrl-C stop the jobs, which save what they have."""
 
     def stop(*_: Any) -> None:
+      for each in self._running if self._stopped else ():
+        each.process.kill()  # the second time
       self._stopped = True
 
     before = {each: signal.signal(each, stop)
