@@ -197,10 +197,9 @@ class Study:
     if not (out / runs.FILE).is_file():
       out.mkdir(parents=True, exist_ok=True)
       kept_scores.write(found, out)
-      took = self.folder / cell.name / study_processes.FILE
-      for path in (took, found / runs.FILE):
-        if path.is_file():
-          atomic_file.write_text(out / path.name, path.read_text('utf-8'))
+      study_processes.keep_cost(self.folder / cell.name, out)
+      text = (found / runs.FILE).read_text('utf-8')
+      atomic_file.write_text(out / runs.FILE, text)
 
   def _jobs(self) -> list[Job]:
     """The commands: the cells in their order, each store before its first cell."""

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.config import study as study_config
 from flan_jax.runtime import atomic_file
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
+from flan_jax.train import goodput
 
 FILE = 'cell.json'
 """File in the folder of a cell: what each of its starts took."""
@@ -262,27 +263,50 @@ def last_line(path: pathlib.Path) -> str:
 
 
 def cost(folder: pathlib.Path) -> dict[str, Any] | None:
-  """Sums up what the starts of a cell took; None if unknown."""
-  try:
-    starts = json.loads((folder / FILE).read_text('utf-8'))['starts']
-  except (OSError, ValueError, KeyError):
-    return None
-  return {
+  """Sums up what the starts of a cell took; None if unknown.
+
+  Of a start whose end no study has seen, the run's own log has the seconds alone.
+  """
+  content = _read(folder)
+  if 'total' in content:
+    return content['total']
+  starts = content['starts']
+  found: dict[str, Any] = {
     'starts': len(starts),
     'seconds': sum(start['seconds'] for start in starts),
     'cpu_seconds': sum(start['cpu_seconds'] for start in starts),
-    'peak_bytes': max(start['peak_bytes'] for start in starts),
+    'peak_bytes': max((start['peak_bytes'] for start in starts), default=0),
   }
+  logged = goodput.summarize(goodput.read(folder / goodput.FILE))
+  if logged is not None and logged.starts > len(starts):
+    seconds = logged.wall - logged.seconds['down']
+    found |= {
+      'starts': logged.starts,
+      'seconds': max(seconds, found['seconds']),
+      'cpu_seconds': None,
+      'peak_bytes': None,
+    }
+  return found if found['starts'] else None
+
+
+def keep_cost(folder: pathlib.Path, out: pathlib.Path) -> None:
+  """Writes what a cell took to another folder, summed up."""
+  if (found := cost(folder)) is not None:
+    atomic_file.write_json(out / FILE, {'total': found})
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any]:
+  try:
+    return json.loads((folder / FILE).read_text('utf-8'))
+  except (OSError, ValueError):
+    return {'starts': []}
 
 
 def _record(job: Job, took: float, usage: Any, code: int) -> None:
   """Adds a start to the cell's file."""
   if not job.folder.is_dir():
     return
-  try:
-    content: Mapping[str, Any] = json.loads((job.folder / FILE).read_text('utf-8'))
-  except (OSError, ValueError):
-    content = {'starts': []}
+  content = _read(job.folder)
   start = {
     'seconds': round(took, 1),
     'cpu_seconds': round(usage.ru_utime + usage.ru_stime, 1),

@@ -1,6 +1,6 @@
 """The page of many reports: one static HTML file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -76,29 +76,37 @@ def _study(content: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
   cells = [{**cell, 'took': _took(cell['cost'])} for cell in found['cells']]
   costs = [cell['cost'] for cell in found['cells'] if cell['cost']]
-  total = {
-    'starts': sum(cost['starts'] for cost in costs),
-    'seconds': sum(cost['seconds'] for cost in costs),
-    'cpu_seconds': sum(cost['cpu_seconds'] for cost in costs),
-    'peak_bytes': max((cost['peak_bytes'] for cost in costs), default=0),
-  }  # fmt: skip
   return {
     **found,
     'cells': cells,
-    'total': _took(total) if costs else None,
+    'total': _took(_total(costs)),
     'missing': [cell['name'] for cell in cells if not cell['finished']],
   }
+
+
+def _total(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+  """Sums up what cells took; a part that is unknown of one is unknown of all."""
+  if not costs:
+    return None
+  found = {}
+  for key in costs[0]:
+    values = [cost[key] for cost in costs]
+    whole = max if key == 'peak_bytes' else sum
+    found[key] = None if None in values else whole(values)
+  return found
 
 
 def _took(cost: Mapping[str, Any] | None) -> dict[str, str] | None:
   """Formats the cost of a cell."""
   if cost is None:
     return None
+  units = {
+    'wall': ('seconds', 60, 1), 'cpu': ('cpu_seconds', 60, 1),
+    'memory': ('peak_bytes', 2**30, 1), 'starts': ('starts', 1, 0),
+  }  # fmt: skip
   return {
-    'wall': f'{cost["seconds"] / 60:,.1f}',
-    'cpu': f'{cost["cpu_seconds"] / 60:,.1f}',
-    'memory': f'{cost["peak_bytes"] / 2**30:.1f}',
-    'starts': f'{cost["starts"]:,}',
+    name: '–' if cost[key] is None else f'{cost[key] / unit:,.{digits}f}'
+    for name, (key, unit, digits) in units.items()
   }
 
 

@@ -27,7 +27,8 @@ def entries(tmp_path_factory):
         out / name / 'report', lambda i, n=20 + 4 * seed: i < n, dataset=dataset,
         base=lambda i: i < 12, curves={'train': [[1, 2.0], [2, 1.0]]}, **about,
       )  # fmt: skip
-      cost = None if seed else COST
+      unknown = {} if dataset is RTE else {'cpu_seconds': None, 'peak_bytes': None}
+      cost = None if seed else COST | unknown
       found.append(
         Entry(name, 'tuned', seed, out / name / 'report', cost, ['train', '--x=a b'])
       )
@@ -90,6 +91,8 @@ def test_the_page_says_what_each_cell_took_and_how_to_run_it(
   assert 'Study of 8 cells, in percent mine' in text
   assert 'tuned/rte-s0 1.5 2.5 1.0 2' in text.replace('\u200b', '')
   assert 'tuned/rte-s1 – – – –' in text.replace('\u200b', '')
+  assert 'tuned/cb-s0 1.5 – – 2' in text.replace('\u200b', '')
+  assert ' all 3.0 – – 4 ' in text
   assert 'flan train &#39;--x=a b&#39;' in page
   assert 'are not finished' not in text
   for name in ('means', 'differences'):
