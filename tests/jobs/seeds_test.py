@@ -12,6 +12,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
+from flan_jax.inference import rank_options
 from flan_jax.jobs import claim, provenance, train_and_evaluate
 from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
@@ -151,3 +152,27 @@ def test_a_run_of_an_older_version_with_one_data_seed_resumes(initial, first):
   del values['template_seed'], values['eval_seed']
   path.write_text(json.dumps({**values, 'data_seed': 0}))
   train(first, initial, TRAIN_STEPS=3, HELD_OUT='commonsense')
+
+
+def test_runs_from_one_base_share_its_answers(initial, first, tmp_path, monkeypatch):
+  calls = []
+  score = rank_options.Scorer.loglikelihood
+
+  def counted(scorer, requests):
+    calls.append(len(requests))
+    return score(scorer, requests)
+
+  monkeypatch.setattr(rank_options.Scorer, 'loglikelihood', counted)
+  file = tmp_path / 'bases' / 'one.jsonl'
+  shared = {
+    'STORE': first / 'store', 'BASE_RESPONSES': file, 'Evaluate.base': True,
+    'TRAIN_STEPS': 0,
+  }  # fmt: skip
+  one = train(tmp_path / 'one', initial, **shared)
+  before, computed = file.read_bytes(), sum(calls)
+  calls.clear()
+  two = train(tmp_path / 'two', initial, SEED=1, **shared)
+  assert computed == 2 * sum(calls) > 0
+  assert file.read_bytes() == before
+  bases = [schema.load(run / 'report')['results'][0]['base'] for run in (one, two)]
+  assert bases[0] == bases[1]
