@@ -61,7 +61,7 @@ def _only(study: 'Study', pattern: str | None) -> list[str] | None:
   """Names of the cells of --only.
 
   Raises:
-    InputError: if there is none.
+    InputError: if no cell has such a name.
   """
   if pattern is None:
     return None

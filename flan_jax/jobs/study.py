@@ -23,6 +23,7 @@ from flan_jax.report import kept_scores, runs
 from flan_jax.report.study import Entry
 from flan_jax.runtime import atomic_file
 from flan_jax.runtime.progress import Progress
+from flan_jax.train import initial_model
 
 _SELECTOR = {'train': 'Run', 'eval': 'Evaluation'}
 
@@ -98,6 +99,26 @@ class Study:
           _check_inputs(each, model_made=made)
         except InputError as error:
           raise InputError(f'cell {each.cell.name}: {error}') from None
+      elif left:
+        self._check_same_base(each)
+
+  def _check_same_base(self, each: Checked) -> None:
+    """Checks that a finished cell began from the model that others will begin from."""
+    folder = self.report(each.cell)
+    initial = getattr(each.config, 'initial_checkpoint', None)
+    if folder is None or initial is None or '://' in initial:
+      return
+    (report,) = runs.load([folder])
+    lineage = report.content['lineage']
+    known = isinstance(lineage, list) and len(lineage) > 1
+    before = lineage[-2]['digest'] if known else ''
+    now = initial_model.lineage(initial).trainings
+    if before and now and now[-1].weights not in ('', before):
+      raise InputError(
+        f'cell {each.cell.name}: INITIAL_CHECKPOINT_PATH {initial!r} has other weights '
+        f'now than when it was finished; remove {str(folder)!r}, or give another '
+        'STUDY_DIR'
+      )
 
   def report(self, cell: Cell) -> pathlib.Path | None:
     """Folder of the report of a cell; None if it is not finished."""
@@ -179,7 +200,7 @@ class Study:
     ]
 
   def _cost(self, cell: Cell) -> dict[str, Any] | None:
-    """What a cell took; None if unknown."""
+    """Cost of a cell; None if unknown."""
     folders = [self.folder, pathlib.Path(self.config.reports_dir or self.folder)]
     found = (study_processes.cost(folder / cell.name) for folder in folders)
     return next(filter(None, found), None)

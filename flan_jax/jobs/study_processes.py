@@ -92,7 +92,7 @@ class Processes:
       is_finished: whether a job is done.
       on_end: called after each job that was done.
       progress: progress output.
-      program: what the arguments of a job are given to.
+      program: command that takes the arguments of a job.
     """
     self._program = program
     self._jobs, self._logs, self._count = jobs, logs, count

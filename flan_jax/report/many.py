@@ -79,7 +79,9 @@ def build(
     'notes': list(_notes(rows)),
   }
   if compared is not None:
-    content['differences'] = _differences(first, by_row, columns, compared, reader)
+    found = _differences(first, by_row, columns, compared, reader)
+    content['differences'] = found
+    content['notes'] = list(dict.fromkeys([*content['notes'], *_notes(found['rows'])]))
   return plain(content)
 
 

@@ -58,7 +58,7 @@ def render(
 
 
 def _differences(content: Mapping[str, Any]) -> dict[str, Any] | None:
-  """Returns the table of differences; None if there is none, or it is empty."""
+  """Returns the table of differences; None if not found, or empty."""
   found = content.get('differences')
   if not found or not found['rows']:
     return None

@@ -2,10 +2,10 @@
 
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.report import curves, many, many_page, many_tables, runs
+from flan_jax.report import curves, many, many_page, many_tables, runs, schema
 from flan_jax.report.runs import Column, Model, Report
 from flan_jax.runtime import atomic_file
 
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     column: name of its column.
     seed: SEED.
     folder: folder of its report; None if it is not finished.
-    cost: what it took; None if unknown.
+    cost: its seconds, CPU seconds and memory; None if unknown.
     command: arguments of `flan`.
   """
 
@@ -47,7 +47,7 @@ def build(
     compared: pairs of columns to compare.
 
   Returns:
-    What `many.build` returns, with 'study': {'name', 'cells': [{'name', 'column',
+    The content of `many.build`, with 'study': {'name', 'cells': [{'name', 'column',
     'seed', 'finished', 'cost', 'command'}]}.
   """
   found = [(entry, _read(entry.folder)) for entry in entries if entry.folder]
@@ -73,7 +73,26 @@ def build(
     for setting, values in content['settings']
     if _differs(values) and setting.rpartition('.')[2] not in _OF_CELLS
   ]
+  content['remarks'] += _remarks(found)
   return {**content, 'study': {'name': name, 'cells': cells}}
+
+
+def _remarks(found: Iterable[tuple[Entry, Report]]) -> Iterator[str]:
+  """Yields a line on cells of one column and row that are no seeds of one another."""
+  settings: dict[tuple[str, str], set[str]] = {}
+  for entry, report in found:
+    for result in report.content['results'] if report.training else ():
+      key = entry.column, schema.label(result)
+      settings.setdefault(key, set()).add(report.training.settings)
+  several: dict[str, list[str]] = {}
+  for (column, label), digests in settings.items():
+    if len(digests) > 1:
+      several.setdefault(column, []).append(label)
+  for column, labels in several.items():
+    yield (
+      f'{column}, {", ".join(labels)}: the runs differ in more than SEED: in their '
+      'base, their data or a setting'
+    )
 
 
 def _differs(values: Sequence[str | None]) -> bool:
@@ -101,7 +120,7 @@ def write(
 
 
 def _page(out: pathlib.Path, folder: pathlib.Path | None) -> str | None:
-  """Link from the page to that of a cell; None if there is none below it."""
+  """Link from the page to that of a cell; None if not found below it."""
   if folder is None:
     return None
   page = folder / 'report.html'

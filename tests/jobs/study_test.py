@@ -16,6 +16,7 @@ from flan_jax.config.study import StudyConfig
 from flan_jax.errors import InputError
 from flan_jax.jobs.study import Study
 from flan_jax.report import study as page
+from flan_jax.train import initial_model
 
 SETTINGS = {
   'MIXTURE_OR_TASK_NAME': 'microworld_mini_arc',
@@ -103,6 +104,21 @@ def test_a_cell_that_was_finished_with_other_settings_is_refused(build):
   finish(study, 'tuned/nli-s0', **{'Run.train_steps': '5'})
   with pytest.raises(InputError, match='tuned/nli-s0: Run.train_steps is 4 now, .* 5'):
     build()
+
+
+def test_a_base_that_was_replaced_is_noticed(build):
+  given = grids(settings={**SETTINGS, 'INITIAL_CHECKPOINT_PATH': 'microworld'})
+  study = build(given)
+  for name, digest in (('s0', None), ('s1', 'another')):
+    finish(study, f'tuned/nli-{name}')
+    path = study.folder / f'tuned/nli-{name}' / 'report' / 'report.json'
+    report = json.loads(path.read_text())
+    own = initial_model.lineage('microworld').as_json()
+    own[0]['digest'] = digest or own[0]['digest']
+    path.write_text(json.dumps(report | {'lineage': [*own, *own]}))
+  with pytest.raises(InputError, match='cell tuned/nli-s1: INITIAL_.* other weights'):
+    study.check_inputs()
+  study.check_inputs(['tuned/nli-s0'])  # nothing is left
 
 
 @pytest.mark.parametrize(

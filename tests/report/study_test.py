@@ -104,6 +104,18 @@ def test_the_page_says_what_each_cell_took_and_how_to_run_it(
   assert all(line in text for line in counts)
 
 
+def test_seeds_of_another_base_are_a_remark(entries, tmp_path):
+  name = 'tuned/rte-s1'
+  out = tmp_path / 'other'
+  about = trained('rte-s1', 1, settings='another')
+  evaluated(out, lambda i: i < 9, dataset=RTE, base=lambda i: i < 12, **about)
+  some = [each._replace(folder=out) if each.name == name else each for each in entries]
+  assert study.build('mine', some)['remarks'] == [
+    'tuned, rte: the runs differ in more than SEED: in their base, their data or a '
+    'setting'
+  ]
+
+
 def test_unfinished_cells_are_named(entries, tmp_path):
   some = [
     entry._replace(folder=None) if 's2' in entry.name else entry for entry in entries
