@@ -16,8 +16,14 @@ from flan_jax.errors import InputError, did_you_mean
 OUTPUT = {'train': 'MODEL_DIR', 'eval': 'OUTPUT_DIR'}
 """Verb of a cell -> macro of the folder that the study gives it."""
 
-MEASURED = ('HELD_OUT', 'CLUSTERS', 'DATASETS')
-"""Macros of what is evaluated: cells that differ in them are rows of one column."""
+MEASURED = (
+  'HELD_OUT', 'Run.held_out', 'CLUSTERS', 'Evaluation.clusters', 'DATASETS',
+  'Evaluation.datasets',
+)  # fmt: skip
+"""Settings of what is evaluated: cells that differ in them are rows of one column."""
+
+SEEDS = ('SEED', 'Run.seed')
+"""Settings of the seed: cells that differ in them are one column."""
 
 _KEYS = (*OUTPUT, 'settings', 'axes')
 _NAME = re.compile(r'[A-Za-z0-9][\w.-]*')
@@ -154,7 +160,7 @@ class _Grid:
 
   def cells(self) -> Iterator[Cell]:
     """Yields the cells: the last axis changes first."""
-    seeds = {axis for axis in self.axes if self._sets(axis, ('SEED',))}
+    seeds = {axis for axis in self.axes if self._sets(axis, SEEDS)}
     rows = {axis for axis in self.axes if self._sets(axis, MEASURED)}
     for values in itertools.product(*self.axes.values()):
       labels = {
@@ -175,7 +181,7 @@ class _Grid:
         files=self.files,
         settings=settings,
         column=' '.join([self.name, *beside]),
-        seed=settings.get('SEED', 0),
+        seed=next((settings[name] for name in SEEDS if name in settings), 0),
       )
 
   def _sets(self, axis: str, names: tuple[str, ...]) -> bool:

@@ -179,20 +179,22 @@ class Study:
     return [job for job in self.jobs if job.name in needed]
 
   def is_finished(self, job: Job) -> bool:
-    """Returns whether a store is made, or a cell has its report."""
+    """Returns whether a store is made, or a cell has its report or ended well."""
     if job.is_store:
       return (job.folder / 'manifest.json').is_file()
     cell = next(each.cell for each in self.checked if each.cell.name == job.name)
-    return self.report(cell) is not None
+    return self.report(cell) is not None or study_processes.has_ended(job.folder)
 
   def entries(self) -> list[Entry]:
     """The cells, for the page."""
+    jobs = {job.name: job for job in self.jobs}
     return [
       Entry(
         name=each.cell.name,
         column=each.cell.column,
         seed=each.cell.seed,
         folder=self.report(each.cell),
+        finished=self.is_finished(jobs[each.cell.name]),
         cost=self._cost(each.cell),
         command=each.cell.arguments(self._output(each.cell)),
       )
@@ -223,9 +225,15 @@ class Study:
       atomic_file.write_text(out / runs.FILE, text)
 
   def _jobs(self) -> list[Job]:
-    """The commands: the cells in their order, each store before its first cell."""
+    """The commands: each store before its first cell, the first seed of all cells first.
+
+    So every cluster has a figure early, and one seed answers for the base of all.
+    """
     jobs: dict[str, Job] = {}
-    for cell, config, *_ in self.checked:
+    seeds = list(dict.fromkeys(each.cell.seed for each in self.checked))
+    for cell, config, *_ in sorted(
+      self.checked, key=lambda each: seeds.index(each.cell.seed)
+    ):
       folder = self.folder / cell.name
       more = [self._output(cell)]
       needs = [

@@ -289,6 +289,12 @@ def cost(folder: pathlib.Path) -> dict[str, Any] | None:
   return found if found['starts'] else None
 
 
+def has_ended(folder: pathlib.Path) -> bool:
+  """Returns whether the last start of a cell ended well."""
+  starts = _read(folder).get('starts')
+  return bool(starts) and starts[-1]['code'] == 0
+
+
 def keep_cost(folder: pathlib.Path, out: pathlib.Path) -> None:
   """Writes what a cell took to another folder, summed up."""
   if (found := cost(folder)) is not None:

@@ -23,7 +23,8 @@ class Entry(NamedTuple):
     name: its name.
     column: name of its column.
     seed: SEED.
-    folder: folder of its report; None if it is not finished.
+    folder: folder of its report; None without one.
+    finished: whether it has ended.
     cost: its seconds, CPU seconds and memory; None if unknown.
     command: arguments of `flan`.
   """
@@ -32,6 +33,7 @@ class Entry(NamedTuple):
   column: str
   seed: int
   folder: pathlib.Path | None
+  finished: bool
   cost: Mapping[str, Any] | None
   command: Sequence[str]
 
@@ -59,7 +61,7 @@ def build(
       'name': entry.name,
       'column': entry.column,
       'seed': entry.seed,
-      'finished': entry.folder is not None,
+      'finished': entry.finished,
       'cost': None if entry.cost is None else dict(entry.cost),
       'command': shlex.join(['flan', *entry.command]),
     }

@@ -154,6 +154,7 @@ def test_a_run_of_an_older_version_with_one_data_seed_resumes(initial, first):
   train(first, initial, TRAIN_STEPS=3, HELD_OUT='commonsense')
 
 
+@pytest.mark.slow
 def test_runs_from_one_base_share_its_answers(initial, first, tmp_path, monkeypatch):
   calls = []
   score = rank_options.Scorer.loglikelihood

@@ -69,7 +69,11 @@ def test_seeds_share_a_store_and_each_command_waits_for_what_it_reads(build):
   jobs = {job.name: job for job in build().jobs}
   stores = [job for job in jobs.values() if job.is_store]
   assert len(stores) == 2
-  assert list(jobs)[:3] == [stores[0].name, 'tuned/nli-s0', 'tuned/nli-s1']
+  assert [name for name in jobs if not name.startswith('stores/')] == [
+    'tuned/nli-s0', 'tuned/commonsense-s0', 'few/nli', 'few/commonsense',
+    'tuned/nli-s1', 'tuned/commonsense-s1',
+  ]  # fmt: skip
+  assert list(jobs)[0] == stores[0].name
   for seed in (0, 1):
     job = jobs[f'tuned/nli-s{seed}']
     assert job.needs == (stores[0].name,)
@@ -95,6 +99,10 @@ def test_what_is_left_are_the_cells_without_a_report(build, tmp_path):
   assert [job.name for job in study.left(['few/commonsense'])][1:] == [
     'tuned/commonsense-s0', 'few/commonsense',
   ]  # fmt: skip
+  ended = study.folder / 'tuned/nli-s1' / 'cell.json'  # a run without held-out clusters
+  ended.parent.mkdir()
+  ended.write_text(json.dumps({'starts': [{'code': 143}, {'code': 0}]}))
+  assert study.left(['tuned/nli-s1']) == []
   kept = build(reports_dir=str(tmp_path / 'out'))
   assert kept.report(kept.checked[0].cell) == tmp_path / 'out/tuned/nli-s0/report'
 

@@ -30,11 +30,13 @@ def entries(tmp_path_factory):
       unknown = {} if dataset is RTE else {'cpu_seconds': None, 'peak_bytes': None}
       cost = None if seed else COST | unknown
       found.append(
-        Entry(name, 'tuned', seed, out / name / 'report', cost, ['train', '--x=a b'])
+        Entry(
+          name, 'tuned', seed, out / name / 'report', True, cost, ['train', '--x=a b']
+        )
       )
     name = f'plain/{dataset.name}'
     evaluated(out / name, lambda i: i >= 10, dataset=dataset)
-    found.append(Entry(name, 'plain', 0, out / name, None, ['eval']))
+    found.append(Entry(name, 'plain', 0, out / name, True, None, ['eval']))
   return found
 
 
@@ -118,7 +120,8 @@ def test_seeds_of_another_base_are_a_remark(entries, tmp_path):
 
 def test_unfinished_cells_are_named(entries, tmp_path):
   some = [
-    entry._replace(folder=None) if 's2' in entry.name else entry for entry in entries
+    entry._replace(folder=None, finished=False) if 's2' in entry.name else entry
+    for entry in entries
   ]
   found = study.build('mine', some)
   assert [cell['finished'] for cell in found['study']['cells']].count(False) == 2
