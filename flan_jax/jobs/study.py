@@ -225,7 +225,7 @@ class Study:
       atomic_file.write_text(out / runs.FILE, text)
 
   def _jobs(self) -> list[Job]:
-    """The commands: each store before its first cell, the first seed of all cells first.
+    """The commands: the first seed of all cells first, each after its store.
 
     So every cluster has a figure early, and one seed answers for the base of all.
     """
