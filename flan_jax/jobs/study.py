@@ -160,7 +160,18 @@ class Study:
       is_finished=self.is_finished,
       on_end=keep,
       progress=progress,
+      known=self._known_seconds(),
     ).run()
+
+  def _known_seconds(self) -> dict[str, list[float]]:
+    """Verb -> seconds that its finished cells took, for the time left."""
+    found: dict[str, list[float]] = {}
+    for job in self.jobs:
+      if not job.is_store and self.is_finished(job):
+        cost = study_processes.cost(job.folder)
+        if cost is not None:
+          found.setdefault(job.arguments[0], []).append(cost['seconds'])
+    return found
 
   def left(self, only: Iterable[str] | None = None) -> list[Job]:
     """Jobs that are not finished, with the stores and cells that they need."""

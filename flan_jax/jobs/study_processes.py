@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.config import study as study_config
@@ -81,6 +81,7 @@ class Processes:
     is_finished: Callable[[Job], bool],
     on_end: Callable[[Job], None],
     progress: Progress,
+    known: Mapping[str, Sequence[float]] | None = None,
     program: Sequence[str] = PROGRAM,
   ):
     """Starts nothing.
@@ -92,6 +93,7 @@ class Processes:
       is_finished: whether a job is done.
       on_end: called after each job that was done.
       progress: progress output.
+      known: verb -> seconds of jobs that earlier starts have finished.
       program: command that takes the arguments of a job.
     """
     self._program = program
@@ -100,7 +102,8 @@ class Processes:
     self._running: list[_Running] = []
     self._failed: dict[str, str] = {}
     self._stopped = False
-    self._seconds: dict[str, list[float]] = {}
+    self._seconds = {verb: list(seconds) for verb, seconds in (known or {}).items()}
+    self._left: list[Job] = []
     self._told = time.monotonic()
 
   def run(self) -> Ended:
@@ -110,28 +113,33 @@ class Processes:
     self._done = 0
     waiting: set[str] = set()
     with self._signals():
-      while left or self._running:
-        self._reap()
-        if self._stopped:
-          break
-        for job in list(left):
-          if len(self._running) >= self._count:
-            break
-          if why := self._broken(job, left):
-            left.remove(job)
-            self._fail(job, why)
-          elif self._is_ready(job, left) and self._begin(job, waiting):
-            left.remove(job)
-        self._tell()
-        time.sleep(_POLL_S)
-      self._end()
+      try:
+        while (left or self._running) and not self._stopped:
+          self._fill(left, waiting)
+          self._tell()
+          time.sleep(_POLL_S)
+          self._reap()
+      finally:
+        self._end()
     return Ended(self._failed, self._stopped)
+
+  def _fill(self, left: list[Job], waiting: set[str]) -> None:
+    """Starts jobs while there is room, and takes them from those that are left."""
+    for job in list(left):
+      if len(self._running) >= self._count:
+        break
+      if why := self._broken(job):
+        left.remove(job)
+        self._fail(job, why)
+      elif self._is_ready(job, left) and self._begin(job, waiting):
+        left.remove(job)
+    self._left = left
 
   def _is_ready(self, job: Job, left: Sequence[Job]) -> bool:
     pending = {each.name for each in (*left, *(r.job for r in self._running))}
     return not pending.intersection(job.needs)
 
-  def _broken(self, job: Job, left: Sequence[Job]) -> str:
+  def _broken(self, job: Job) -> str:
     """Says which job that this one needs has failed; '' for none."""
     return next((f'needs {name}' for name in job.needs if name in self._failed), '')
 
@@ -205,11 +213,16 @@ class Processes:
   def _time_left(self) -> str:
     """`, about 12 min left`, from what the jobs so far have taken; '' if unknown."""
     known = [took for several in self._seconds.values() for took in several]
-    left = self._total - self._done - len(self._failed)
+    left = [*self._left, *(each.job for each in self._running)]
     if not left or not known:
       return ''
-    seconds = sum(known) / len(known) * left / self._count
-    return f', about {_minutes(seconds)} left'
+    seconds = 0.0
+    for job in left:
+      of_verb = self._seconds.get(job.arguments[0]) or known
+      seconds += sum(of_verb) / len(of_verb)
+    now = time.monotonic()
+    seconds -= sum(now - each.began for each in self._running)
+    return f', about {_minutes(max(seconds, 0.0) / self._count)} left'
 
   def _tell(self) -> None:
     """Prints where each running job is, from time to time."""
@@ -242,7 +255,7 @@ class Processes:
     """Stops the jobs that run, and waits until they have saved."""
     if self._running:
       names = ', '.join(each.job.name for each in self._running)
-      self._progress.stage(f'Stopping {names}, which saves first')
+      self._progress.stage(f'Stopping {names}: each saves first')
     for each in self._running:
       each.process.terminate()
     while self._running:
