@@ -87,7 +87,7 @@ def _page(study: 'Study', progress: Progress) -> None:
   content = report_lib.build(
     pathlib.Path(study.config.study_dir).name, entries, compared=study.config.compare
   )
-  page = report_lib.write(study.folder, content, entries)
+  page = report_lib.write(study.folder, content, entries, kept=study.config.reports_dir)
   many_tables.print_table(content)
   for line in many_tables.counts(content['differences']):
     progress.line(line)

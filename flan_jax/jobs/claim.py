@@ -75,6 +75,8 @@ def digest(run: training.TrainConfig, *, store: str, initial: Lineage) -> str:
   """
   elsewhere = ('seed', 'store', 'initial_checkpoint', *training.CHANGES_NO_STEP)
   kept = {n: value for n, value in _values(run).items() if n not in elsewhere}
+  if not run.shuffle_targets:
+    del kept['shuffle_targets']  # older versions had no such setting: one digest
   weights_of = [each.weights for each in initial.trainings]
   text = json.dumps([kept, store, weights_of], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]

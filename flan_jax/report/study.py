@@ -103,21 +103,33 @@ def _differs(values: Sequence[str | None]) -> bool:
 
 
 def write(
-  out: pathlib.Path, content: Mapping[str, Any], entries: Sequence[Entry]
+  out: pathlib.Path,
+  content: Mapping[str, Any],
+  entries: Sequence[Entry],
+  *,
+  kept: str | None = None,
 ) -> pathlib.Path:
-  """Writes the page, its figures, its table and its content; returns the page."""
-  out.mkdir(parents=True, exist_ok=True)
-  atomic_file.write_json(out / FILE, content)
-  many_tables.write_csv(out / TABLE, content)
+  """Writes the page, its figures, its table and its content; returns the page.
+
+  Args:
+    out: folder of the page.
+    content: content of the page, from `build`.
+    entries: all cells.
+    kept: another folder for all but the page, or None.
+  """
   cells = [
     {**cell, 'page': _page(out, entry.folder)}
     for cell, entry in zip(content['study']['cells'], entries, strict=True)
   ]
-  content = {**content, 'study': {**content['study'], 'cells': cells}}
+  linked = {**content, 'study': {**content['study'], 'cells': cells}}
   drawn = curves.draw(content)
-  for name, svg in drawn.items():
-    atomic_file.write_text(out / f'{name}.svg', svg)
-  atomic_file.write_text(out / PAGE, many_page.render(content, drawn=drawn))
+  for folder in (out, *([] if kept is None else [pathlib.Path(kept)])):
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_json(folder / FILE, content)
+    many_tables.write_csv(folder / TABLE, content)
+    for name, svg in drawn.items():
+      atomic_file.write_text(folder / f'{name}.svg', svg)
+  atomic_file.write_text(out / PAGE, many_page.render(linked, drawn=drawn))
   return out / PAGE
 
 

@@ -145,6 +145,12 @@ def test_bad_cells_are_named_before_the_first_begins(build, settings, message):
   assert '\n' not in str(error.value)
 
 
+def test_the_store_of_a_run_has_the_mixture_of_the_run(tmp_path, capsys):
+  arguments = ['materialize', '--gin_file=gin/runs/demo.gin', f'--out={tmp_path}/x']
+  assert dispatch.main([*arguments, '--mixture', 'microworld_all']) == 2
+  assert '--mixture: is MIXTURE_OR_TASK_NAME of --gin_file' in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_the_commands(tmp_path, capsys):
   flags = [f'--gin.STUDY_DIR={tmp_path}', '--gin.CLUSTERS=("nli",)']
   arguments = ['study', 'gin/studies/microworld_small.gin', '--dry-run', *flags]

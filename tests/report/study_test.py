@@ -88,7 +88,8 @@ def test_differences_are_paired_on_seeds_and_examples(entries, content):
 def test_the_page_says_what_each_cell_took_and_how_to_run_it(
   entries, content, tmp_path
 ):
-  page = study.write(tmp_path / 'out', content, entries).read_text()
+  kept = str(tmp_path / 'kept')
+  page = study.write(tmp_path / 'out', content, entries, kept=kept).read_text()
   text = ' '.join(re.sub('<[^>]+>', ' ', page).split())
   assert 'Study of 8 cells, in percent mine' in text
   assert 'tuned/rte-s0 1.5 2.5 1.0 2' in text.replace('\u200b', '')
@@ -97,6 +98,8 @@ def test_the_page_says_what_each_cell_took_and_how_to_run_it(
   assert ' all 3.0 – – 4 ' in text
   assert 'flan train &#39;--x=a b&#39;' in page
   assert 'are not finished' not in text
+  names = sorted(path.name for path in (tmp_path / 'kept').iterdir())
+  assert names == ['differences.svg', 'means.svg', 'study.csv', 'study.json']
   for name in ('means', 'differences'):
     assert (tmp_path / 'out' / f'{name}.svg').read_text().startswith('<?xml')
     assert f'id="{name}-title"' in page
