@@ -83,9 +83,10 @@ def _remarks(found: Iterable[tuple[Entry, Report]]) -> Iterator[str]:
   """Yields a line on cells of one column and row that are no seeds of one another."""
   settings: dict[tuple[str, str], set[str]] = {}
   for entry, report in found:
-    for result in report.content['results'] if report.training else ():
-      key = entry.column, schema.label(result)
-      settings.setdefault(key, set()).add(report.training.settings)
+    if report.training is not None:
+      for result in report.content['results']:
+        key = entry.column, schema.label(result)
+        settings.setdefault(key, set()).add(report.training.settings)
   several: dict[str, list[str]] = {}
   for (column, label), digests in settings.items():
     if len(digests) > 1:
