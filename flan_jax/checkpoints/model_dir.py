@@ -21,7 +21,13 @@ from flan_jax.data import chat_template as chat_template_lib
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, multihost, renamed_keys
+from flan_jax.runtime import (
+  atomic_file,
+  checksums,
+  input_file,
+  multihost,
+  renamed_keys,
+)
 from flan_jax.runtime.renamed_keys import upgraded
 
 PROVENANCE = 'training.json'
@@ -96,7 +102,7 @@ def load(
 def chat_template(path: str | os.PathLike) -> str | None:
   """The chat template of the model at `path`; None if it keeps none."""
   file = find(path) / chat_template_lib.FILE
-  return file.read_text(encoding='utf-8') if file.is_file() else None
+  return input_file.read_text(file) if file.is_file() else None
 
 
 def digest(path: str | None) -> str | None:
@@ -129,10 +135,32 @@ def lineage(path: str | os.PathLike) -> Lineage:
     parent = _started_from(folder, metadata)
     return lineage_lib.of_record(metadata, parent=parent, model=model)
   found = lineage_lib.of_json(metadata['lineage'], where=str(path))
-  if metadata.get('weights') != checksum(folder):
+  if metadata.get('weights') != _current(folder):
     changed = 'its weights differ from those recorded in training.json'
     return found.then(lineage_lib.unknown(model, changed))
   return found
+
+
+def _current(folder: pathlib.Path) -> str:
+  """Like `checksum`; if the blocks are those that were written, it is known.
+
+  Raises:
+    InputError: if the weights are damaged.
+  """
+  known = checksums.of(folder)
+  if known is None or _WEIGHTS not in known.notes:
+    return checksum(folder)
+  known.open(weights.WEIGHTS).check()
+  return known.notes[_WEIGHTS]
+
+
+_WEIGHTS = 'weights'
+"""Note beside the checksums of a model folder: the `checksum` of its weights."""
+
+
+def finish(folder: pathlib.Path, *, checksum: str) -> None:
+  """Writes the checksums of a model folder, once all its files are there."""
+  checksums.record(folder, notes={_WEIGHTS: checksum})
 
 
 def modules(path: str | os.PathLike) -> list[str]:
@@ -259,6 +287,7 @@ def write(
   """
   tensors, chunks = _chunked(params, dtype)
   folder.mkdir(parents=True, exist_ok=True)
+  checksums.remove(folder)
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)
   else:
@@ -278,6 +307,7 @@ def write(
   if provenance is not None:
     write_provenance(folder, provenance, checksum=found)
   weights.save_config(folder, config)
+  finish(folder, checksum=found)
   return found
 
 
@@ -296,6 +326,7 @@ def write_provenance(
     *before, last = metadata['lineage']
     metadata['lineage'] = [*before, {**last, 'digest': checksum}]
   atomic_file.write_json(folder / PROVENANCE, metadata)
+  checksums.update(folder, PROVENANCE)
 
 
 class _Chunk(NamedTuple):

@@ -23,7 +23,10 @@ from safetensors.numpy import save_file
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import atomic_file, input_file
+from flan_jax.runtime import atomic_file, checksums, input_file
+
+WEIGHTS = 'model.safetensors'
+"""File of the weights in a model folder."""
 
 DTYPES = {
   'F32': np.dtype(np.float32),
@@ -144,8 +147,9 @@ def save(
   if dtype is not None:
     flat = {name: value.astype(dtype) for name, value in flat.items()}
   flat = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-  with atomic_file.replacing(folder / 'model.safetensors') as draft:
+  with atomic_file.replacing(folder / WEIGHTS) as draft:
     save_file(flat, draft)
+  checksums.update(folder, WEIGHTS)
   save_config(folder, config)
 
 
@@ -153,6 +157,7 @@ def save_config(folder: str | os.PathLike, config: DecoderConfig) -> None:
   """Writes config.json, whole or not at all."""
   path = pathlib.Path(folder) / 'config.json'
   atomic_file.write_json(path, dataclasses.asdict(config))
+  checksums.update(path.parent, path.name)
 
 
 def load_config(folder: str | os.PathLike) -> DecoderConfig:
@@ -249,17 +254,31 @@ def open_safetensors(path: pathlib.Path) -> tuple[Any, dict[str, TensorInfo]]:
 class SafetensorsFile:
   """model.safetensors, read tensor by tensor.
 
+  The blocks of a tensor are checked when it is first read, if the folder has checksums.
+
   Attributes:
     tensors: shape and dtype of every tensor, by path of the parameter, layers stacked.
 
   Raises:
-    InputError: if the file is absent, truncated, or has dtypes other than DTYPES.
+    InputError: if the file is absent, truncated, damaged, or has dtypes other than
+      DTYPES.
   """
 
-  def __init__(self, folder: str | os.PathLike):
-    path = pathlib.Path(folder) / 'model.safetensors'
+  def __init__(self, folder: str | os.PathLike, *, check: bool = True):
+    """Opens the file.
+
+    Args:
+      folder: the model folder.
+      check: False to read tensors unchecked.
+    """
+    path = pathlib.Path(folder) / WEIGHTS
     if not path.is_file():
       raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
+    known = checksums.of(folder) if check else None
+    self._blocks, self._places = None, {}
+    if known is not None and WEIGHTS in known.files:
+      self._blocks = known.open(WEIGHTS)
+      self._places = _places(path, self._blocks)
     self._file, self.tensors = open_safetensors(path)
 
   def read(
@@ -271,11 +290,48 @@ class SafetensorsFile:
       name: name of the tensor.
       layer: layer of a stacked tensor; None for the whole tensor.
       part: slice of each axis, of that layer or of the whole; None for all.
+
+    Raises:
+      InputError: if it is damaged.
     """
     index = (*(() if layer is None else (layer,)), *(part or ()))
+    if self._blocks is not None:
+      self._blocks.check(*_span(index, self.tensors[name].shape, self._places[name]))
     if not index:
       return self._file.get_tensor(name)
     return self._file.get_slice(name)[index]
+
+
+def _places(path: pathlib.Path, blocks: checksums.Blocks) -> dict[str, tuple[int, int]]:
+  """Name of a tensor -> first byte in the file, and the byte after its last."""
+  blocks.check(0, _LENGTH)
+  with path.open('rb') as file:
+    length = int.from_bytes(file.read(_LENGTH), 'little')
+    blocks.check(0, _LENGTH + length)
+    header = input_file.parse(file.read(length))
+  header.pop('__metadata__', None)
+  offsets = {name: entry['data_offsets'] for name, entry in header.items()}
+  data = _LENGTH + length
+  return {name: (data + start, data + stop) for name, (start, stop) in offsets.items()}
+
+
+_LENGTH = 8
+"""Bytes of the length of the header, with which a safetensors file begins."""
+
+
+def _span(
+  index: tuple[int | slice, ...], shape: tuple[int, ...], place: tuple[int, int]
+) -> tuple[int, int]:
+  """The bytes that hold a part of a tensor: exact to the first axis that is sliced."""
+  start, stop = place
+  for each, size in zip(index, shape, strict=False):
+    step = (stop - start) // size
+    if isinstance(each, slice):
+      first, last, _ = each.indices(size)
+      return start + first * step, start + last * step
+    start += each * step
+    stop = start + step
+  return start, stop
 
 
 def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
@@ -346,12 +402,13 @@ def _sources(
 def digest(folder: str | os.PathLike) -> str:
   """Digest (hex) of the shapes and the first values of the weights in a folder.
 
-  It is quick for weights of any size; models from different trainings differ in it.
+  It is quick for weights of any size, so they are not checked; models from different
+  trainings differ in it.
 
   Raises:
     InputError: as `SafetensorsFile` does.
   """
-  stored = SafetensorsFile(folder)
+  stored = SafetensorsFile(folder, check=False)
   found = hashlib.sha256()
   for name, info in sorted(stored.tensors.items()):
     first = tuple(slice(0, min(size, 2)) for size in info.shape[:-1])

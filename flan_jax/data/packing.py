@@ -11,14 +11,14 @@ import heapq
 import json
 import os
 import pathlib
+import types
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from flan_jax.data import stable_hash
+from flan_jax.data import plan_files, stable_hash
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, renamed_keys
-from flan_jax.runtime.renamed_keys import upgraded
+from flan_jax.runtime import checksums
 
 VERSION = 2
 
@@ -262,7 +262,12 @@ class PackingPlan:
     stream: digest without the number of sequences.
   """
 
-  def __init__(self, meta: Mapping, arrays: Mapping[str, np.ndarray]):
+  def __init__(
+    self,
+    meta: Mapping,
+    arrays: Mapping[str, np.ndarray],
+    blocks: Mapping[str, checksums.Blocks] = types.MappingProxyType({}),
+  ):
     self.datasets: tuple[str, ...] = tuple(meta['datasets'])
     self.seed: int = meta['seed']
     self.sequence_length: int = meta['sequence_length']
@@ -270,9 +275,22 @@ class PackingPlan:
     self.digest: str = meta['digest']
     self.stream: str = meta['stream']
     self._arrays = dict(arrays)
-    self._starts, self._dataset, self._entry, self._used = (
-      arrays[name] for name in _ARRAYS
-    )
+    self._blocks = dict(blocks)
+    self._size = len(arrays['used'])
+
+  def _read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Part of an array, whose blocks are checked.
+
+    Raises:
+      InputError: if one is damaged.
+    """
+    array = self._arrays[name]
+    stop = len(array) if stop is None else stop
+    if name in self._blocks:
+      first = getattr(array, 'offset', 0)
+      bounds = (first + at * array.itemsize for at in (start, stop))
+      self._blocks[name].check(*bounds)
+    return array[start:stop]
 
   @staticmethod
   def key(
@@ -372,22 +390,22 @@ class PackingPlan:
 
   def __len__(self) -> int:
     """Number of sequences."""
-    return len(self._used)
+    return self._size
 
   @property
   def examples(self) -> int:
     """Number of examples in all sequences."""
-    return int(self._starts[-1])
+    return int(self._read('starts', self._size)[0])
 
   @property
   def draws(self) -> tuple[np.ndarray, np.ndarray]:
     """(index into `datasets`, entry) of each example, in the order of the sequences."""
-    return self._dataset, self._entry
+    return self._read('dataset'), self._read('entry')
 
   @property
   def fill(self) -> float:
     """Share of the tokens that are not padding."""
-    return float(np.sum(self._used, dtype=np.int64)) / (
+    return float(np.sum(self._read('used'), dtype=np.int64)) / (
       len(self) * self.sequence_length
     )
 
@@ -399,13 +417,13 @@ class PackingPlan:
     """
     if not 0 <= k < len(self):
       raise InputError(f'sequence {k}: must be 0 to {len(self) - 1} in this plan')
-    part = slice(int(self._starts[k]), int(self._starts[k + 1]))
-    names = (self.datasets[i] for i in self._dataset[part].tolist())
-    return list(zip(names, self._entry[part].tolist(), strict=True))
+    start, stop = self._read('starts', k, k + 2).tolist()
+    names = (self.datasets[i] for i in self._read('dataset', start, stop).tolist())
+    return list(zip(names, self._read('entry', start, stop).tolist(), strict=True))
 
   def used(self, k: int) -> int:
     """Number of tokens of sequence `k` that are not padding."""
-    return int(self._used[k])
+    return int(self._read('used', k, k + 1)[0])
 
   def lengths(self, lengths: Mapping[str, np.ndarray]) -> np.ndarray:
     """Tokens of each example in the order of the plan, int64 [examples].
@@ -414,62 +432,39 @@ class PackingPlan:
       lengths: dataset -> tokens of each entry, as in `build`.
     """
     out = np.empty(self.examples, np.int64)
+    dataset, entry = self.draws
     for i, name in enumerate(self.datasets):
-      at = np.flatnonzero(self._dataset == i)
-      out[at] = lengths[name][self._entry[at]]
+      at = np.flatnonzero(dataset == i)
+      out[at] = lengths[name][entry[at]]
     return out
 
   def counts(self, sequences: int | None = None) -> dict[str, int]:
     """Dataset -> number of examples in the first `sequences`, or in all."""
     stop = len(self) if sequences is None else min(sequences, len(self))
-    stop = int(self._starts[stop])
-    found = np.bincount(self._dataset[:stop], minlength=len(self.datasets))
+    stop = int(self._read('starts', stop, stop + 1)[0])
+    found = np.bincount(self._read('dataset', 0, stop), minlength=len(self.datasets))
     return dict(zip(self.datasets, found.tolist(), strict=True))
 
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the plan to `folder`, whole or not at all; keeps one already there."""
-    folder = pathlib.Path(folder)
-    with atomic_file.Draft(folder, folder=True) as draft:
-      for name, array in self._arrays.items():
-        np.save(draft.path / f'{name}.npy', array)
-      meta = {
-        'datasets': self.datasets,
-        'seed': self.seed,
-        'sequence_length': self.sequence_length,
-        'pack': self.pack,
-        'digest': self.digest,
-        'stream': self.stream,
-        'sequences': len(self),
-        'examples': self.examples,
-        'fill': self.fill,
-      }
-      text = json.dumps(meta, indent=2) + '\n'
-      (draft.path / 'plan.json').write_text(text, encoding='utf-8')
-      try:
-        draft.keep()
-      except OSError:
-        # Another process was first: plans of one name have the same bytes.
-        if not (folder / 'plan.json').is_file():
-          raise
+    about = {
+      'datasets': self.datasets,
+      'seed': self.seed,
+      'sequence_length': self.sequence_length,
+      'pack': self.pack,
+      'digest': self.digest,
+      'stream': self.stream,
+      'sequences': len(self),
+      'examples': self.examples,
+      'fill': self.fill,
+    }
+    plan_files.write(pathlib.Path(folder), about, self._arrays)
 
   @classmethod
   def open(cls, folder: str | os.PathLike) -> 'PackingPlan':
     """Opens a saved plan; its arrays stay on disk, mapped into memory.
 
     Raises:
-      InputError: if the plan is missing or truncated.
+      InputError: if the plan is missing, truncated, or damaged.
     """
-    folder = pathlib.Path(folder)
-    try:
-      meta = json.loads((folder / 'plan.json').read_text(encoding='utf-8'))
-      meta = upgraded(meta, renamed_keys.PACKING_PLAN)
-      arrays = {n: np.load(folder / f'{n}.npy', mmap_mode='r') for n in _ARRAYS}
-      whole = (
-        len(arrays['starts']) == len(arrays['used']) + 1 == meta['sequences'] + 1
-        and len(arrays['entry']) == len(arrays['dataset']) == meta['examples']
-      )
-    except (OSError, ValueError, KeyError):
-      whole = False
-    if not whole:
-      raise InputError(f'plan {str(folder)!r}: missing or truncated; delete it')
-    return cls(meta, arrays)
+    return cls(*plan_files.read(pathlib.Path(folder), _ARRAYS))

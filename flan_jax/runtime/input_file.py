@@ -2,7 +2,8 @@
 
 A FIFO or a device is refused, and never waited for. JSON has bounds on its depth and on
 the digits of a number, so that no later step meets a value that Python, JAX or JSON
-itself cannot take. Standard library only.
+itself cannot take. A file that has checksums beside it (`checksums`) is checked against
+them. Standard library only.
 """
 
 import json
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from flan_jax.errors import InputError
+from flan_jax.runtime import checksums
 
 MAX_BYTES = 1 << 29
 """Maximum size of a file that is read as a whole; a large tokenizer.json has 2^25."""
@@ -74,7 +76,7 @@ def read_bytes(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> bytes:
   """Reads a whole file.
 
   Raises:
-    InputError: if it is no plain file, or has more than `max_bytes`.
+    InputError: if it is no plain file, has more than `max_bytes`, or is damaged.
   """
   with opened(path) as file:
     size = os.fstat(file.fileno()).st_size
@@ -83,6 +85,9 @@ def read_bytes(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> bytes:
     raise InputError(
       f'{os.fspath(path)}: has {size:,} bytes; must be {max_bytes:,} at most'
     )
+  path = pathlib.Path(path)
+  if (known := checksums.of(path.parent)) is not None:
+    known.check(path.name, found)
   return found
 
 

@@ -21,7 +21,7 @@ from flan_jax.catalog.source import UNKNOWN_SIZE
 from flan_jax.data import chat_template, packing, preprocess, raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
-from flan_jax.data.store import fingerprint, parts, work_folder
+from flan_jax.data.store import fingerprint, parts, store_files, work_folder
 from flan_jax.data.store import manifest as manifest_lib
 from flan_jax.data.store import sources as sources_lib
 from flan_jax.data.store import store as store_lib
@@ -233,6 +233,7 @@ def materialize(
       path.relative_to(folder).as_posix(): path.stat().st_size for path in files
     }
     atomic_file.write_json(folder / store_lib.MANIFEST, manifest, ensure_ascii=False)
+    store_files.record(folder, list(manifest['files']))
     atomic_file.move(folder, out)
   return manifest
 

@@ -399,7 +399,8 @@ def render_dev(job: Job, name: str, report: Report) -> None:
     steps.to(kept, end=True)
     return
   renderer = _renderer(job, name)
-  examples = iter(store_lib.read_fields(job.path(*_fields_file(VALIDATION, name))))
+  data = job.path(*_fields_file(VALIDATION, name)).read_bytes()
+  examples = iter(store_lib.parse_fields(data))
   done = too_long = 0
   seen: collections.Counter[bytes] = collections.Counter()
   writer = ShardWriter(job.path(VALIDATION), name, 0)

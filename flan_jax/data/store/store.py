@@ -29,16 +29,17 @@ from flan_jax.data import batch, chat_template, tokenizers
 from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
+from flan_jax.data.store import store_files
 from flan_jax.data.store.shard import ShardReader, StoredExample
 from flan_jax.errors import InputError, did_you_mean, said
-from flan_jax.runtime import input_file, renamed_keys
+from flan_jax.runtime import checksums, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 
 VERSION = 4
 """Version of the format and of the rules by which examples are rendered and cut."""
 CHAT_VERSION = 5
 """Version of a store with conversations; any other has VERSION."""
-MANIFEST = 'manifest.json'
+MANIFEST = store_files.MANIFEST
 
 READERS = 128
 """Maximum number of open shards; a process may usually open 1,024 files."""
@@ -115,6 +116,7 @@ class Store:
     datasets: names of the training datasets (those with a rate).
     clusters: dataset -> cluster.
     bos_id, eos_id: ids of the tokenizer.
+    files: its files, checked when they are read.
   """
 
   def __init__(self, path: pathlib.Path, manifest: Mapping[str, Any]):
@@ -129,6 +131,7 @@ class Store:
     }
     self.bos_id: int | None = manifest['tokenizer']['bos_id']
     self.eos_id: int = manifest['tokenizer']['eos_id']
+    self.files = store_files.StoreFiles(path, manifest)
     self._readers: dict[tuple[str, int], ShardReader] = {}
     self._lock = threading.Lock()
 
@@ -151,9 +154,11 @@ class Store:
         f'store {str(path)!r}: {why}; `flan materialize --out {path}` makes one'
       )
     try:
-      found = input_file.read_object(manifest)
+      found = store_files.read_manifest(path)
       found = upgraded(found, renamed_keys.MANIFEST)
       version = found['version']
+    except checksums.Damaged:
+      raise
     except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
       raise InputError(
         f'store {str(path)!r}: manifest.json is truncated ({said(error):.200})'
@@ -168,32 +173,8 @@ class Store:
     store = cls(path, found)
     if check_files:
       for name in found['files']:
-        store.check_size(name)
+        store.files.check_size(name)
     return store
-
-  def check_size(self, name: str) -> None:
-    """Checks the size of one file of the store.
-
-    Raises:
-      InputError: if it differs from the manifest; names what is lost with the file.
-    """
-    file = self.path / name
-    size = self.manifest['files'][name]
-    got = file.stat().st_size if file.is_file() else 'no'
-    if got == size:
-      return
-    dataset = file.name.partition('.')[0]
-    examples = self.manifest['datasets'].get(dataset, {'examples': 0})['examples']
-    lost = ''
-    if file.parent.name == 'train':
-      lost = f'; the {examples:,} examples of that shard are lost'
-    raise InputError(
-      f'store {str(self.path)!r}: {name} has {got} bytes, the manifest says {size}'
-      f'{lost}; {self._cure()}'
-    )
-
-  def _cure(self) -> str:
-    return f'`flan materialize --repair --out {self.path}` rebuilds just it'
 
   def _named(self, dataset: str) -> Mapping[str, Any]:
     datasets = self.manifest['datasets']
@@ -222,13 +203,7 @@ class Store:
     """Packed length of every entry in tokens, int32 [epochs * n], epoch-major."""
     self._named(dataset)
     epochs = range(self.manifest['datasets'][dataset]['epochs'])
-    try:
-      parts = [shard_lib.read_index(self.path / 'train', dataset, e) for e in epochs]
-    except shard_lib.DAMAGE as error:
-      raise InputError(
-        f'store {str(self.path)!r}: an index of {dataset!r} is corrupt '
-        f'({str(error).splitlines()[0]}); {self._cure()}'
-      ) from None
+    parts = [self.files.index(dataset, epoch) for epoch in epochs]
     index = np.concatenate(parts)
     return batch.lengths(index, self.bos_id)
 
@@ -274,7 +249,7 @@ class Store:
       f'store {str(self.path)!r}: train/{shard_lib.records_file(dataset, epoch)} is '
       f'corrupt at examples {shard_lib.spans(wanted)} ({str(error).splitlines()[0]}); '
       f'{len(lost):,} of its {examples:,} examples are lost ({shard_lib.spans(lost)}); '
-      f'{self._cure()}'
+      f'{self.files.cure}'
     )
 
   def example(self, dataset: str, entry: int) -> StoredExample:
@@ -285,7 +260,8 @@ class Store:
     """Evaluation examples of a split (`dev`, `test`), as `Dataset.read` gave them.
 
     Raises:
-      InputError: if the store does not hold that dataset and split.
+      InputError: if the store does not hold that dataset and split, or the file is
+        damaged.
     """
     held = self.manifest['evaluation']
     if split not in held.get(dataset, {'examples': {}})['examples']:
@@ -298,7 +274,8 @@ class Store:
         f'evaluation examples {dataset}.{split}: not in the store, which holds those '
         f'of {len(held):,} datasets{advice}'
       )
-    return read_fields(self.path / 'evaluation' / f'{dataset}.{split}.jsonl')
+    name, want = f'evaluation/{dataset}.{split}.jsonl', held[dataset]['digest'][split]
+    return parse_fields(self.files.read(name, digest=want))
 
   @property
   def validation(self) -> dict[str, Any] | None:
@@ -309,8 +286,14 @@ class Store:
     return self.manifest.get('validation')
 
   def validation_examples(self, dataset: str) -> list[Example]:
-    """The dev examples of a training dataset, as `Dataset.read` gave them."""
-    return read_fields(self.path / 'validation' / f'{dataset}.dev.jsonl')
+    """The dev examples of a training dataset, as `Dataset.read` gave them.
+
+    Raises:
+      InputError: if the file is damaged.
+    """
+    want = self.manifest['validation'][dataset]['digest']
+    data = self.files.read(f'validation/{dataset}.dev.jsonl', digest=want)
+    return parse_fields(data)
 
   def rendered_validation(self, dataset: str) -> list[StoredExample]:
     """The dev examples of a training dataset, each in its template of epoch 0.
@@ -324,19 +307,33 @@ class Store:
     except shard_lib.DAMAGE as error:
       raise InputError(
         f'store {str(self.path)!r}: validation/{shard_lib.records_file(dataset, 0)} is '
-        f'corrupt ({str(error).splitlines()[0]}); {self._cure()}'
+        f'corrupt ({str(error).splitlines()[0]}); {self.files.cure}'
       ) from None
 
   @property
   def chat_template(self) -> str | None:
     """The chat template of its conversations; None if it has none."""
-    file = self.path / chat_template.FILE
-    return file.read_text(encoding='utf-8') if file.is_file() else None
+    if not (self.path / chat_template.FILE).is_file():
+      return None
+    return self.files.read(chat_template.FILE).decode('utf-8')
 
   def tokenizer(self) -> tokenizers.Tokenizer:
-    """The tokenizer that the store was written with."""
+    """The tokenizer that the store was written with.
+
+    Raises:
+      InputError: if it is damaged.
+    """
     file = self.manifest['tokenizer']['file']
+    if file:
+      self.files.read(file)
     found = tokenizers.load(self.path / file if file else tokenizers.BYTES)
+    got, want = found.digest, self.manifest['digests']['tokenizer']
+    if got != want:
+      raise self.files.error(
+        file or '',
+        f'{file or tokenizers.BYTES} has digest {got[:12]}, the manifest says '
+        f'{want[:12]}',
+      )
     found.name = self.manifest['tokenizer']['name']
     return found
 
@@ -411,18 +408,17 @@ class Store:
     ]
 
 
-def read_fields(path: pathlib.Path) -> list[Example]:
-  """Reads the examples of a file of `evaluation_line`s."""
+def parse_fields(data: bytes) -> list[Example]:
+  """Parses the examples of a file of `evaluation_line`s."""
   out = []
-  with path.open(encoding='utf-8') as file:
-    for line in file:
-      fields = json.loads(line)
-      lists = (tuple(fields[key]) for key in ('options', 'gold', 'references', 'span'))
-      answer = Answer(fields['values']['answer'], *lists)
-      tokens = fields.get('tokens')
-      if tokens is not None:
-        tokens = TokenizedExample(*(np.array(ids, np.int32) for ids in tokens))
-      out.append(Example(fields['row_id'], fields['values'], answer, tokens))
+  for line in data.splitlines():
+    fields = json.loads(line)
+    lists = (tuple(fields[key]) for key in ('options', 'gold', 'references', 'span'))
+    answer = Answer(fields['values']['answer'], *lists)
+    tokens = fields.get('tokens')
+    if tokens is not None:
+      tokens = TokenizedExample(*(np.array(ids, np.int32) for ids in tokens))
+    out.append(Example(fields['row_id'], fields['values'], answer, tokens))
   return out
 
 

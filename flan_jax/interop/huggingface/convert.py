@@ -247,6 +247,7 @@ def import_model(
     )
     said = source_files.described(source, path)
     _write_report(folder, source.where, family.model_type, agreement, **said)
+    model_dir.finish(folder, checksum=checksum)
     return _finish(draft, destination, family.model_type, config, agreement)
 
 

@@ -1,0 +1,268 @@
+"""Checksums of the files in a folder, in flan_checksums.json beside them.
+
+Every file has its size and a CRC-32 of each block of 4 MiB; the list has a checksum of
+itself. A block is checked when it is read, so a large file costs no second reading.
+`input_file` checks whatever it reads from such a folder. Standard library only.
+
+A folder without the list is of an older version, or of another program: its files are
+read unchecked.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import json
+import mmap
+import os
+import pathlib
+import stat
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
+
+FILE = 'flan_checksums.json'
+"""Name of the list; it is no file of its own list."""
+
+BLOCK = 1 << 22
+"""Bytes of a block."""
+
+CURE = f'restore it from a copy; if it was changed on purpose, delete {FILE} beside it'
+"""What helps against damage, unless the folder can be made again."""
+
+_THREADS = min(8, os.cpu_count() or 1)
+_DIGITS = 8
+
+
+class Damaged(InputError):
+  """A file differs from what was written.
+
+  Attributes:
+    what: the message without a cure.
+  """
+
+  def __init__(self, what: str, cure: str = CURE):
+    super().__init__(f'{what}; {cure}')
+    self.what = what
+
+
+class Listed(NamedTuple):
+  """What the list says of a file.
+
+  Attributes:
+    size: bytes.
+    crc32: checksums of the blocks.
+  """
+
+  size: int
+  crc32: tuple[int, ...]
+
+
+class Checksums:
+  """The list of a folder.
+
+  Attributes:
+    folder: the folder.
+    files: name, relative to the folder -> what the list says.
+    notes: what the writer noted beside.
+  """
+
+  def __init__(
+    self, folder: pathlib.Path, files: Mapping[str, Listed], notes: Mapping[str, str]
+  ):
+    self.folder, self.files, self.notes = folder, files, notes
+
+  def check(self, name: str, data: bytes) -> None:
+    """Checks the content of a whole file; does nothing if it is not listed.
+
+    Raises:
+      Damaged: if it differs.
+    """
+    listed = self.files.get(name)
+    if listed is None:
+      return
+    _check_size(self.folder / name, len(data), listed)
+    view = memoryview(data)
+    for block, want in enumerate(listed.crc32):
+      if zlib.crc32(_part(view, block)) != want:
+        raise _damaged(self.folder / name, block, listed)
+
+  def is_whole(self, name: str) -> bool:
+    """Returns whether a listed file is there and as it was written; reads it all."""
+    try:
+      self.open(name).check()
+    except (Damaged, OSError):
+      return False
+    return True
+
+  def open(self, name: str) -> 'Blocks':
+    """Opens a listed file to check its blocks.
+
+    Raises:
+      Damaged: if it is missing, or its size differs.
+    """
+    return Blocks(self.folder / name, self.files[name])
+
+
+class Blocks:
+  """A file of which each block is checked once, before it is first read."""
+
+  def __init__(self, path: pathlib.Path, listed: Listed):
+    self._path, self._listed = path, listed
+    self._data: Any = b''
+    try:
+      with path.open('rb') as file:
+        _check_size(path, os.fstat(file.fileno()).st_size, listed)
+        if listed.size:
+          self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+      raise Damaged(f'{path}: is missing') from None
+    self._left = bytearray(b'\1') * len(listed.crc32)
+
+  def check(self, start: int = 0, stop: int | None = None) -> None:
+    """Checks the blocks that hold bytes [start, stop) and were not checked before.
+
+    Raises:
+      Damaged: if one differs.
+    """
+    stop = self._listed.size if stop is None else stop
+    left = [
+      block for block in range(start // BLOCK, -(-stop // BLOCK)) if self._left[block]
+    ]
+    if len(left) < 8:
+      found = list(map(self._crc32, left))
+    else:  # zlib lets other threads run; kept threads would not survive a fork
+      with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(self._crc32, left))
+    for block, got in zip(left, found, strict=True):
+      if got != self._listed.crc32[block]:
+        raise _damaged(self._path, block, self._listed)
+      self._left[block] = 0
+
+  def _crc32(self, block: int) -> int:
+    with memoryview(self._data) as view, _part(view, block) as part:
+      return zlib.crc32(part)
+
+
+def record(
+  folder: str | os.PathLike,
+  names: Iterable[str] | None = None,
+  *,
+  notes: Mapping[str, str] | None = None,
+) -> None:
+  """Writes the list of a folder.
+
+  Args:
+    folder: the folder.
+    names: names of the files, relative to it; None for the files right in it.
+    notes: texts to keep beside.
+  """
+  folder = pathlib.Path(folder)
+  if names is None:
+    names = [
+      path.name
+      for path in folder.iterdir()
+      if path.is_file() and path.name != FILE and not path.name.startswith('.')
+    ]
+  files = {name: _measured(folder / name) for name in sorted(names)}
+  _write(folder, files, dict(notes or {}))
+
+
+def update(folder: str | os.PathLike, name: str) -> None:
+  """Lists a file anew, if its folder has a list; the notes are dropped."""
+  folder = pathlib.Path(folder)
+  if (known := of(folder)) is not None:
+    _write(folder, {**known.files, name: _measured(folder / name)}, {})
+
+
+def remove(folder: str | os.PathLike) -> None:
+  """Removes the list of a folder whose files are about to be replaced."""
+  (pathlib.Path(folder) / FILE).unlink(missing_ok=True)
+
+
+def of(folder: str | os.PathLike) -> Checksums | None:
+  """The list of a folder; None if it has none.
+
+  Raises:
+    Damaged: if the list is damaged.
+  """
+  path = os.path.join(os.fspath(folder), FILE)
+  try:
+    found = os.stat(path)
+  except OSError:
+    return None
+  if not stat.S_ISREG(found.st_mode):
+    raise Damaged(f'{path}: is no file')
+  return _read(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: str, _: tuple[int, ...]) -> Checksums:
+  """Reads a list; the second argument is another for another file."""
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+    text = pathlib.Path(path).read_text(encoding='utf-8')
+    content = json.loads(text)
+    files = {
+      name: Listed(entry['bytes'], _numbers(entry['crc32']))
+      for name, entry in content['files'].items()
+    }
+    if text == _text(files, content['notes']):
+      return Checksums(pathlib.Path(path).parent, files, content['notes'])
+  raise Damaged(
+    f'{path}: is damaged itself', 'delete it: files are then read unchecked'
+  )
+
+
+def _write(
+  folder: pathlib.Path, files: Mapping[str, Listed], notes: Mapping[str, str]
+) -> None:
+  atomic_file.write_text(folder / FILE, _text(files, notes))
+
+
+def _text(files: Mapping[str, Listed], notes: Mapping[str, str]) -> str:
+  """The one text of a list: any other text is damage."""
+  content = {
+    'block_bytes': BLOCK,
+    'files': {
+      name: {'bytes': size, 'crc32': ''.join(f'{each:08x}' for each in crc32)}
+      for name, (size, crc32) in files.items()
+    },
+    'notes': dict(notes),
+  }
+  own = zlib.crc32(json.dumps(content).encode('utf-8'))
+  return json.dumps({**content, 'crc32': f'{own:08x}'}, indent=2) + '\n'
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  starts = range(0, len(text), _DIGITS)
+  return tuple(int(text[start : start + _DIGITS], 16) for start in starts)
+
+
+def _measured(path: pathlib.Path) -> Listed:
+  found, size = [], 0
+  with path.open('rb') as file:
+    while data := file.read(BLOCK):
+      found.append(zlib.crc32(data))
+      size += len(data)
+  return Listed(size, tuple(found))
+
+
+def _part(view: memoryview, block: int) -> memoryview:
+  return view[block * BLOCK : (block + 1) * BLOCK]
+
+
+def _check_size(path: pathlib.Path, got: int, listed: Listed) -> None:
+  if got != listed.size:
+    raise Damaged(
+      f'{path}: is damaged: has {got:,} bytes, {listed.size:,} were written'
+    )
+
+
+def _damaged(path: pathlib.Path, block: int, listed: Listed) -> Damaged:
+  start, stop = block * BLOCK, min((block + 1) * BLOCK, listed.size)
+  return Damaged(
+    f'{path}: is damaged: bytes {start:,} to {stop - 1:,} are not those that were '
+    'written'
+  )
