@@ -160,9 +160,12 @@ def _repair(options: argparse.Namespace) -> int:
   with progress.counter() as count:
     repaired = repair.repair(options.out, data_dir=options.data_dir, progress=count)
   for damage in repaired:
+    if not damage.dataset:
+      print(f'{", ".join(damage.files)}: removed; the next run makes it again')
+      continue
     print(
       f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.examples:,} '
       f'examples were lost; rebuilt: {", ".join(damage.files)}'
     )
-  progress.stage(f'Done: {len(repaired)} damaged parts, all rebuilt as they were')
+  progress.stage(f'Done: {len(repaired)} damaged parts')
   return 0

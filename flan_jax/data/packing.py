@@ -460,6 +460,14 @@ class PackingPlan:
     }
     plan_files.write(pathlib.Path(folder), about, self._arrays)
 
+  def vouch_for(self, folder: str | os.PathLike) -> None:
+    """Writes the checksums of a saved plan without them, if it is this one.
+
+    Raises:
+      InputError: if it is another: damaged.
+    """
+    plan_files.vouch_for(pathlib.Path(folder), self._arrays)
+
   @classmethod
   def open(cls, folder: str | os.PathLike) -> 'PackingPlan':
     """Opens a saved plan; its arrays stay on disk, mapped into memory.

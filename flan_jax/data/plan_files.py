@@ -57,9 +57,10 @@ def read(folder: pathlib.Path, names: Sequence[str]) -> Content:
     known = checksums.of(folder)
     about = input_file.read_object(folder / ABOUT)
     about = upgraded(about, renamed_keys.PACKING_PLAN)
-    for name in names if known is not None else ():
-      blocks[name] = known.open(f'{name}.npy')
-      blocks[name].check(0, 1)  # the header
+    if known is not None:
+      blocks = {name: known.open(f'{name}.npy', cure=_CURE) for name in names}
+      for each in blocks.values():
+        each.check(0, 1)  # the header
     arrays = {name: np.load(folder / f'{name}.npy', mmap_mode='r') for name in names}
     whole = (
       len(arrays['starts']) == len(arrays['used']) + 1 == about['sequences'] + 1
@@ -67,9 +68,38 @@ def read(folder: pathlib.Path, names: Sequence[str]) -> Content:
       and all(name in about for name in _NAMES)
     )
   except checksums.Damaged as error:
-    raise InputError(f'plan {str(folder)!r}: {error.what}; {_CURE}') from None
+    raise InputError(
+      f'plan {str(folder)!r}: {error.path.name} {error.why}; {_CURE}'
+    ) from None
   except _DAMAGE:
     whole = False
   if not whole:
     raise InputError(f'plan {str(folder)!r}: missing or truncated; {_CURE}')
   return about, arrays, blocks
+
+
+def is_checked(folder: pathlib.Path) -> bool:
+  """Returns whether a plan has checksums; those of older versions have none."""
+  return (folder / checksums.FILE).is_file()
+
+
+def vouch_for(folder: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes the checksums of a plan without them, if it holds these arrays.
+
+  Raises:
+    InputError: if it is damaged.
+  """
+  _, found, _ = read(folder, list(arrays))
+  for name, array in arrays.items():
+    if not np.array_equal(found[name], array):
+      raise InputError(f'plan {str(folder)!r}: {name}.npy is damaged; {_CURE}')
+  checksums.record(folder)
+
+
+def is_whole(folder: pathlib.Path) -> bool:
+  """Returns whether a plan is as it was written; True if it has no checksums."""
+  try:
+    known = checksums.of(folder)
+  except checksums.Damaged:
+    return False
+  return known is None or all(map(known.is_whole, known.files))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
 from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
@@ -62,16 +64,19 @@ def fingerprint(params: Any) -> str:
   return hashlib.blake2b(sums.tobytes(), digest_size=8).hexdigest()
 
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file and of how answers are computed; other versions are not read."""
+
+UNCHECKED = 2
+"""The version before, whose lines have no checksums; its answers are taken over."""
 
 
 class ResponseCache:
   """A language model with its answers cached in a file.
 
-  One call of `loglikelihood` or `generate` is one line, written when the call is done.
-  A torn last line is dropped, and that call computed again. A file of another model or
-  format is overwritten.
+  One call of `loglikelihood` or `generate` is one line, written when the call is done,
+  with its checksum. A torn last line is dropped, and that call computed again; so is
+  that of a damaged line. A file of another model or format is overwritten.
 
   Attributes:
     replayed: number of calls answered from the file.
@@ -91,7 +96,7 @@ class ResponseCache:
       model: model that answers new calls.
       path: path of the file.
       model_id: name of the model, such as its `fingerprint`.
-      log: called with a line if a file of another format is overwritten.
+      log: called with a line if the file is overwritten, damaged, or unchecked.
     """
     self._model = model
     self._path = pathlib.Path(path)
@@ -161,23 +166,37 @@ class ResponseCache:
     """Indexes the file's whole lines; returns their end, or 0 to overwrite the file."""
     if not self._path.is_file():
       return 0
-    end = 0
+    name = f'response cache {str(self._path)!r}'
+    end = damaged = 0
+    unchecked = False
     with self._path.open('rb') as file:
       for number, line in enumerate(file):
         if not line.endswith(b'\n'):
           break
-        entry = json.loads(line)
-        if number == 0 and entry.get('format') != FORMAT:
-          log(
-            f'response cache {str(self._path)!r}: has format {entry.get("format", 1)}, '
-            f'this version writes {FORMAT}; starting over'
-          )
-          return 0
-        if number == 0 and entry.get('of') != model_id:
-          return 0
-        if number:
+        entry = _parsed(line, unchecked=unchecked or number == 0)
+        if number == 0:
+          if entry is None or not isinstance(entry.get('format', 1), int):
+            log(f'{name}: its first line is damaged; starting over')
+            return 0
+          version = entry.get('format', 1)
+          unchecked = version == UNCHECKED
+          if version != FORMAT and not unchecked:
+            log(f'{name}: has format {version}, this version writes {FORMAT}; '
+                'starting over')  # fmt: skip
+            return 0
+          if entry.get('of') != model_id:
+            return 0
+        elif entry is None:
+          damaged += 1
+        else:
           self._offsets[entry['key']] = end
         end += len(line)
+    if unchecked and self._offsets:
+      log(f'{name}: of an older version, without checksums; its answers are taken as '
+          'they are')  # fmt: skip
+    if damaged:
+      log(f'{name}: {damaged:,} damaged lines are skipped; their answers are computed '
+          'again')  # fmt: skip
     return end
 
   def _find(self, key: str) -> dict[str, Any] | None:
@@ -195,17 +214,59 @@ class ResponseCache:
     if line is None:
       return None
     self.replayed += 1
-    return upgraded(json.loads(line)['answer'], renamed_keys.RESPONSE)
+    entry = _parsed(line, unchecked=True)
+    if entry is None:
+      raise InputError(
+        f'response cache {str(self._path)!r}: was damaged since it was opened; rerun '
+        'the same command'
+      )
+    return upgraded(entry['answer'], renamed_keys.RESPONSE)
 
   def _keep(self, key: str, answer: dict[str, Any]) -> None:
     if self._file is not None:
       self._offsets[key] = _append(self._file, {'key': key, 'answer': answer})
 
 
+def _parsed(line: bytes, *, unchecked: bool) -> dict[str, Any] | None:
+  """Parses a line; None if it is damaged.
+
+  Args:
+    line: the line, with its end.
+    unchecked: whether a line without a checksum may be whole.
+  """
+  body, mark, tail = line.rpartition(_CHECKSUM)
+  if mark:
+    body += b'}'
+    if tail != _tail(body):
+      return None
+  elif unchecked:
+    body = line
+  try:
+    entry = json.loads(body)
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(entry, dict) or entry.keys().isdisjoint({'format', 'of', 'key'}):
+    return None
+  if 'key' in entry and not isinstance(entry.get('answer'), dict):
+    return None
+  if entry.get('format') == FORMAT and not mark:
+    return None
+  return entry
+
+
+_CHECKSUM = b', "crc32": "'
+"""Between the text of a line and the checksum of that text."""
+
+
+def _tail(body: bytes) -> bytes:
+  return b'%08x"}\n' % zlib.crc32(body)
+
+
 def _append(file: IO[bytes], entry: dict[str, Any]) -> int:
   """Writes a line at the end of the file; returns where it starts."""
   start = file.seek(0, os.SEEK_END)
-  file.write(json.dumps(entry).encode() + b'\n')
+  body = json.dumps(entry).encode()
+  file.write(body[:-1] + _CHECKSUM + _tail(body))
   file.flush()
   return start
 

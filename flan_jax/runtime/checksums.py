@@ -40,12 +40,13 @@ class Damaged(InputError):
   """A file differs from what was written.
 
   Attributes:
-    what: the message without a cure.
+    path: the file.
+    why: what is wrong with it.
   """
 
-  def __init__(self, what: str, cure: str = CURE):
-    super().__init__(f'{what}; {cure}')
-    self.what = what
+  def __init__(self, path: str | os.PathLike, why: str, cure: str = CURE):
+    super().__init__(f'{os.fspath(path)}: {why}; {cure}')
+    self.path, self.why = pathlib.Path(path), why
 
 
 class Listed(NamedTuple):
@@ -89,36 +90,48 @@ class Checksums:
       if zlib.crc32(_part(view, block)) != want:
         raise _damaged(self.folder / name, block, listed)
 
-  def is_whole(self, name: str) -> bool:
-    """Returns whether a listed file is there and as it was written; reads it all."""
+  def is_whole(self, name: str, path: pathlib.Path | None = None) -> bool:
+    """Returns whether a file is as it was written; reads it all.
+
+    Args:
+      name: name of the file; True if it is not listed.
+      path: where it is; None for its place in the folder.
+    """
+    listed = self.files.get(name)
+    if listed is None:
+      return True
     try:
-      self.open(name).check()
+      Blocks(path or self.folder / name, listed, CURE).check()
     except (Damaged, OSError):
       return False
     return True
 
-  def open(self, name: str) -> 'Blocks':
+  def open(self, name: str, *, cure: str = CURE) -> 'Blocks':
     """Opens a listed file to check its blocks.
+
+    Args:
+      name: name of the file.
+      cure: what helps if it is damaged, for messages.
 
     Raises:
       Damaged: if it is missing, or its size differs.
     """
-    return Blocks(self.folder / name, self.files[name])
+    return Blocks(self.folder / name, self.files[name], cure)
 
 
 class Blocks:
   """A file of which each block is checked once, before it is first read."""
 
-  def __init__(self, path: pathlib.Path, listed: Listed):
-    self._path, self._listed = path, listed
+  def __init__(self, path: pathlib.Path, listed: Listed, cure: str):
+    self._path, self._listed, self._cure = path, listed, cure
     self._data: Any = b''
     try:
       with path.open('rb') as file:
-        _check_size(path, os.fstat(file.fileno()).st_size, listed)
+        _check_size(path, os.fstat(file.fileno()).st_size, listed, cure)
         if listed.size:
           self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-      raise Damaged(f'{path}: is missing') from None
+      raise Damaged(path, 'is missing', cure) from None
     self._left = bytearray(b'\1') * len(listed.crc32)
 
   def check(self, start: int = 0, stop: int | None = None) -> None:
@@ -138,7 +151,7 @@ class Blocks:
         found = list(pool.map(self._crc32, left))
     for block, got in zip(left, found, strict=True):
       if got != self._listed.crc32[block]:
-        raise _damaged(self._path, block, self._listed)
+        raise _damaged(self._path, block, self._listed, self._cure)
       self._left[block] = 0
 
   def _crc32(self, block: int) -> int:
@@ -194,7 +207,7 @@ def of(folder: str | os.PathLike) -> Checksums | None:
   except OSError:
     return None
   if not stat.S_ISREG(found.st_mode):
-    raise Damaged(f'{path}: is no file')
+    raise Damaged(path, 'is no file')
   return _read(path, (found.st_ino, found.st_size, found.st_mtime_ns))
 
 
@@ -253,16 +266,15 @@ def _part(view: memoryview, block: int) -> memoryview:
   return view[block * BLOCK : (block + 1) * BLOCK]
 
 
-def _check_size(path: pathlib.Path, got: int, listed: Listed) -> None:
+def _check_size(path: pathlib.Path, got: int, listed: Listed, cure: str = CURE) -> None:
   if got != listed.size:
-    raise Damaged(
-      f'{path}: is damaged: has {got:,} bytes, {listed.size:,} were written'
-    )
+    why = f'is damaged: has {got:,} bytes, {listed.size:,} were written'
+    raise Damaged(path, why, cure)
 
 
-def _damaged(path: pathlib.Path, block: int, listed: Listed) -> Damaged:
+def _damaged(
+  path: pathlib.Path, block: int, listed: Listed, cure: str = CURE
+) -> Damaged:
   start, stop = block * BLOCK, min((block + 1) * BLOCK, listed.size)
-  return Damaged(
-    f'{path}: is damaged: bytes {start:,} to {stop - 1:,} are not those that were '
-    'written'
-  )
+  why = f'is damaged: bytes {start:,} to {stop - 1:,} are not those that were written'
+  return Damaged(path, why, cure)

@@ -1,13 +1,15 @@
 """Checkpoints of a run: Orbax, asynchronous, whole or absent, verified when restored.
 
-The metadata beside the arrays has a checksum of every array: a sum of its bits, equal
-on every mesh and number of processes. If a checkpoint is torn, or its bits differ from
+The metadata beside the arrays has a checksum of itself, and of every array: a sum of its
+bits, equal on every mesh and number of processes. If a checkpoint is torn, or its bits differ from
 those saved, it is moved aside and the one before is restored.
 """
 
 import errno
+import json
 import pathlib
 import shutil
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +94,7 @@ class Checkpoints:
     """
     if step in self._manager.all_steps():
       return
-    metadata = {**metadata, 'checksums': checksums(_tree(state))}
+    metadata = sealed({**metadata, 'checksums': checksums(_tree(state))})
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(metadata)
     )
@@ -104,14 +106,16 @@ class Checkpoints:
     """The metadata saved with `step`.
 
     Raises:
-      Corrupt: if it cannot be read.
+      Corrupt: if it cannot be read, or is not what was saved.
     """
     args = ocp.args.Composite(about=ocp.args.JsonRestore())
     try:
       found = self._manager.restore(step, args=args)['about']
+      return upgraded(unsealed(found), renamed_keys.TRAINING)
+    except Corrupt:
+      raise
     except Exception as error:
       raise Corrupt(f'its metadata cannot be read ({_first(error)})') from None
-    return upgraded(dict(found), renamed_keys.TRAINING)
 
   def restore_newest(
     self, restore: Callable[[int], Any], *, warn: Callable[[str], None]
@@ -277,6 +281,33 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
       'free some space, or set Run.keep lower',
       field='Run.model_dir',
     )
+
+
+def sealed(metadata: dict[str, Any]) -> dict[str, Any]:
+  """The metadata with a checksum of itself."""
+  return {**metadata, _SEAL: _crc32(metadata)}
+
+
+def unsealed(found: Any) -> dict[str, Any]:
+  """The inverse of `sealed`; metadata of older versions has no checksum.
+
+  Raises:
+    Corrupt: if it is not what was sealed.
+  """
+  if not isinstance(found, dict):
+    raise Corrupt('its metadata is no JSON object')
+  metadata = {name: value for name, value in found.items() if name != _SEAL}
+  if found.get(_SEAL, _crc32(metadata)) != _crc32(metadata):
+    raise Corrupt('its metadata is not what was saved')
+  return metadata
+
+
+_SEAL = 'metadata_crc32'
+
+
+def _crc32(metadata: dict[str, Any]) -> int:
+  plain = json.loads(json.dumps(metadata))
+  return zlib.crc32(json.dumps(plain, sort_keys=True).encode('utf-8'))
 
 
 def checksums(tree: Any) -> dict[str, int]:

@@ -245,8 +245,9 @@ def _metadata(found: RunStep) -> dict[str, Any]:
   """
   try:
     text = (found.checkpoint / 'about' / 'metadata').read_text()
-    return upgraded(dict(json.loads(text)), renamed_keys.TRAINING)
-  except (OSError, ValueError) as error:
+    found = checkpoint_lib.unsealed(json.loads(text))
+    return upgraded(found, renamed_keys.TRAINING)
+  except (OSError, ValueError, checkpoint_lib.Corrupt) as error:
     raise _unreadable(found, f'metadata: {error}') from None
 
 

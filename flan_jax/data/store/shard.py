@@ -89,6 +89,11 @@ def index_file(dataset: str, epoch: int) -> str:
   return f'{dataset}.{epoch:02d}.index.npy'
 
 
+def files(dataset: str, epoch: int) -> tuple[str, str]:
+  """Names of the two files of a shard."""
+  return records_file(dataset, epoch), index_file(dataset, epoch)
+
+
 class ShardWriter:
   """Writes one shard; deterministic to the byte.
 
@@ -99,8 +104,7 @@ class ShardWriter:
   """
 
   def __init__(self, folder: pathlib.Path, dataset: str, epoch: int):
-    names = records_file(dataset, epoch), index_file(dataset, epoch)
-    self._drafts = [atomic_file.Draft(folder / name) for name in names]
+    self._drafts = [atomic_file.Draft(folder / name) for name in files(dataset, epoch)]
     self._writer = array_record_module.ArrayRecordWriter(
       str(self._drafts[0].path), _WRITER
     )

@@ -25,7 +25,7 @@ import numpy as np
 
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
-from flan_jax.data import batch, chat_template, tokenizers
+from flan_jax.data import batch, chat_template, plan_files, tokenizers
 from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
@@ -361,7 +361,11 @@ class Store:
     """Opens the packing plan of a run over this store, or builds it.
 
     The plan is saved in STORE/plans. A read-only store gives the same plan without
-    saving it.
+    saving it. A plan of an older version, which has no checksums, is built again,
+    compared, and gets them.
+
+    Raises:
+      InputError: if the plan there is damaged.
     """
     names = {
       'seed': seed,
@@ -370,14 +374,18 @@ class Store:
       'pack': pack,
     }
     folder = self.path / 'plans' / PackingPlan.key(self.digest, self.rates, **names)
-    if (folder / 'plan.json').is_file():
+    there = (folder / plan_files.ABOUT).is_file()
+    if there and plan_files.is_checked(folder):
       return PackingPlan.open(folder)
     lengths = {name: self.lengths(name) for name in self.datasets}
     made = PackingPlan.build(
       lengths, self.rates, self.rendered, digest=self.digest, **names
     )
     try:
-      made.save(folder)
+      if there:
+        made.vouch_for(folder)
+      else:
+        made.save(folder)
     except OSError:
       return made
     return PackingPlan.open(folder)

@@ -32,6 +32,14 @@ def record(folder: pathlib.Path, files: Sequence[str]) -> None:
   checksums.record(folder, [*checked, MANIFEST])
 
 
+def drop_damaged_list(folder: pathlib.Path) -> None:
+  """Removes the list of checksums if it is damaged itself, for a repair."""
+  try:
+    checksums.of(folder)
+  except checksums.Damaged:
+    checksums.remove(folder)
+
+
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
   """Reads manifest.json.
 
@@ -42,10 +50,15 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
   try:
     return input_file.read_object(folder / MANIFEST)
   except checksums.Damaged as error:
-    raise checksums.Damaged(
-      f'store {str(folder)!r}: {error.what}',
-      'restore it from a copy, or materialize into a new directory',
-    ) from None
+    cure = 'restore it from a copy, or materialize into a new directory'
+    if error.path.name == checksums.FILE:
+      cure = _rebuilt(folder)
+    name = f'store {str(folder)!r}: {error.path.name}'
+    raise checksums.Damaged(name, error.why, cure) from None
+
+
+def _rebuilt(path: pathlib.Path) -> str:
+  return f'`flan materialize --repair --out {path}` rebuilds just it'
 
 
 class StoreFiles:
@@ -58,7 +71,7 @@ class StoreFiles:
 
   def __init__(self, path: pathlib.Path, manifest: Mapping[str, Any]):
     self.path = path
-    self.cure = f'`flan materialize --repair --out {path}` rebuilds just it'
+    self.cure = _rebuilt(path)
     self._manifest = manifest
 
   def check_size(self, name: str) -> None:
@@ -102,8 +115,21 @@ class StoreFiles:
       try:
         known.check(name, data)
       except checksums.Damaged as error:
-        raise self.error(name, error.what) from None
+        raise self.error(name, f'{name} {error.why}') from None
     return data
+
+  def is_whole(self, name: str, folder: pathlib.Path | None = None) -> bool:
+    """Returns whether a file has the size and the checksums of this store's.
+
+    Args:
+      name: name of the file in the store.
+      folder: another folder to look in.
+    """
+    path = (folder or self.path) / name
+    if not path.is_file() or path.stat().st_size != self._manifest['files'][name]:
+      return False
+    known = checksums.of(self.path)
+    return known is None or known.is_whole(name, path)
 
   def index(self, dataset: str, epoch: int) -> np.ndarray:
     """Reads the index of a shard.

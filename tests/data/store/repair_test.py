@@ -117,7 +117,7 @@ def test_a_tokenizer_cannot_be_rebuilt(tiny_datasets, tmp_path):
   materialize(tiny_datasets.mixture, StoreConfig(vocab_size=420), out=tmp_path / 'out')
   (tmp_path / 'out' / 'tokenizer.model').unlink()
   with pytest.raises(
-    InputError, match='tokenizer.model is missing or damaged; must be'
+    InputError, match='tokenizer.model is missing or damaged; restore it'
   ):
     repair(tmp_path / 'out')
 
