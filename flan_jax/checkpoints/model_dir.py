@@ -167,9 +167,9 @@ def modules(path: str | os.PathLike) -> list[str]:
   """Names of the user's modules that the model at `path` was trained with."""
   try:
     found = weights.read_object(find(path) / PROVENANCE).get('modules', ())
-  except (InputError, OSError):
+    return [entry['module'] for entry in found]
+  except (InputError, OSError, KeyError, TypeError):
     return []
-  return [entry['module'] for entry in found]
 
 
 def _name(folder: pathlib.Path) -> str:

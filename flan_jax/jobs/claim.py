@@ -42,8 +42,7 @@ def check(folder: RunDir, run: training.TrainConfig) -> bool:
   values = _values(run)
   resumes = folder.settings.is_file() and folder.begun()
   if resumes:
-    before = _upgraded(_saved(folder))
-    before, now = _scaled(before, run), _scaled(values, run)
+    before, now = _saved(folder, run), _scaled(values, run)
     different = [
       f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
       for name in dict.fromkeys([*before, *now])
@@ -124,21 +123,21 @@ def expect_modules(folder: RunDir) -> None:
   """Notes the modules that an earlier start of the run had, for messages."""
   try:
     found = weights.read_object(folder.settings).get(_MODULES, ())
-  except (InputError, OSError):
+    names = [entry['module'] for entry in found]
+  except (InputError, OSError, KeyError, TypeError):
     return
-  names = [entry['module'] for entry in found]
   modules.expect(names, of=f'the run in {str(folder.path)!r}')
 
 
-def _saved(folder: RunDir) -> dict[str, Any]:
-  """Reads the settings of the earlier start.
+def _saved(folder: RunDir, run: training.TrainConfig) -> dict[str, Any]:
+  """Reads the settings of the earlier start, as today's version would write them.
 
   Raises:
-    InputError: if run.json is not a whole JSON object.
+    InputError: if run.json does not hold the settings of a run.
   """
   try:
-    return weights.read_object(folder.settings)
-  except InputError:
+    return _scaled(_upgraded(weights.read_object(folder.settings)), run)
+  except (InputError, KeyError, TypeError, AttributeError):
     raise InputError(
       f'{str(folder.settings)!r}: is not the settings of a run; restore it, or give '
       'another MODEL_DIR',

@@ -1,14 +1,14 @@
 """The report of a run without held-out clusters, and the curves of any run."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.jobs import provenance
 from flan_jax.jobs.run import Data, Run
 from flan_jax.report import write as write_lib
-from flan_jax.runtime import multihost
+from flan_jax.runtime import json_lines, multihost
 from flan_jax.train import eval_log
 from flan_jax.train.run_dir import RunDir
 
@@ -64,40 +64,49 @@ def curves(folder: RunDir) -> dict[str, Any]:
     percent]]}}; curves without a point are left out.
   """
   found: dict[str, Any] = {'train': _train(folder)}
-  steps = eval_log.read(folder.validation)
-  found['validation'] = [
-    [step, entry['loss']] for step, entry in steps.items() if entry['loss'] is not None
-  ]
-  found['metrics'] = _by_name(
-    (step, label, metric['value'])
-    for step, entry in steps.items()
-    for figures in entry['datasets'].values()
-    for label, metric in figures['metrics'].items()
-  )
-  found['held_out'] = _by_name(
-    (step, cluster, mean)
-    for step, entry in eval_log.read(folder.evaluations).items()
-    for cluster, mean in entry['clusters'].items()
-  )
+  losses = eval_log.read(folder.validation, lambda entry: _number(entry['loss']))
+  found['validation'] = [[at, loss] for at, loss in losses.items() if loss is not None]
+  found['metrics'] = _by_name(eval_log.read(folder.validation, _metrics))
+  found['held_out'] = _by_name(eval_log.read(folder.evaluations, _clusters))
   return {name: curve for name, curve in found.items() if curve}
 
 
+def _metrics(entry: Mapping[str, Any]) -> list[tuple[str, float]]:
+  """Label and value of each metric of an entry of validation.jsonl."""
+  return [
+    (label, _number(metric['value']))
+    for figures in entry['datasets'].values()
+    for label, metric in figures['metrics'].items()
+  ]
+
+
+def _clusters(entry: Mapping[str, Any]) -> list[tuple[str, float]]:
+  """Cluster and mean of each, of an entry of evaluations.jsonl."""
+  return [(cluster, _number(mean)) for cluster, mean in entry['clusters'].items()]
+
+
+def _number(value: Any) -> Any:
+  """A number, or None; raises TypeError for anything else."""
+  return None if value is None else json_lines.number(value)
+
+
 def _by_name(
-  points: Iterable[tuple[int, str, float]],
+  points: Mapping[int, list[tuple[str, float]]],
 ) -> dict[str, list[list[float]]]:
   out: dict[str, list[list[float]]] = {}
-  for step, name, value in points:
-    out.setdefault(name, []).append([step, value])
+  for step, found in points.items():
+    for name, value in found:
+      out.setdefault(name, []).append([step, value])
   return out
 
 
 def _train(folder: RunDir) -> list[list[float]]:
   """The training loss by step, of the log's entries."""
-  entries = [
-    (entry['step'], entry['loss'], entry['loss_tokens'])
-    for entry in eval_log.read(folder.log).values()
-    if entry['loss'] is not None
-  ]
+  found = eval_log.read(
+    folder.log,
+    lambda entry: (_number(entry['loss']), json_lines.number(entry['loss_tokens'])),
+  )
+  entries = [(at, *entry) for at, entry in found.items() if entry[0] is not None]
   size = -(-len(entries) // MAX_POINTS) or 1
   parts = [entries[i : i + size] for i in range(0, len(entries), size)]
   return [

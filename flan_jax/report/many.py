@@ -8,6 +8,7 @@ from flan_jax.report import many_tables, runs, schema, seeds, statements, tables
 from flan_jax.report.runs import Column, Report
 from flan_jax.report.seeds import Cell, Reader
 from flan_jax.report.values import plain
+from flan_jax.runtime import json_lines
 from flan_jax.train import eval_log
 
 SCHEMA = 1
@@ -278,16 +279,22 @@ def _curves(report: Report) -> dict[str, Any]:
   if curves is not None or report.given == report.folder:
     return dict(curves or {})
   held_out: dict[str, list[list[float]]] = {}
-  for step, entry in eval_log.read(report.given / 'evaluations.jsonl').items():
-    for cluster, mean in entry.get('clusters', {}).items():
+  means = eval_log.read(report.given / 'evaluations.jsonl', _clusters)
+  for step, clusters in means.items():
+    for cluster, mean in clusters:
       held_out.setdefault(cluster, []).append([step, mean])
-  train = [
-    [step, entry['loss']]
-    for step, entry in eval_log.read(report.given / 'log.jsonl').items()
-    if entry.get('loss') is not None
-  ]
+  losses = eval_log.read(
+    report.given / 'log.jsonl',
+    lambda e: None if e.get('loss') is None else json_lines.number(e['loss']),
+  )
+  train = [[step, loss] for step, loss in losses.items() if loss is not None]
   found = {'train': train, 'held_out': held_out}
   return {name: curve for name, curve in found.items() if curve}
+
+
+def _clusters(entry: Mapping[str, Any]) -> list[tuple[str, float]]:
+  means = entry.get('clusters', {})
+  return [(cluster, json_lines.number(mean)) for cluster, mean in means.items()]
 
 
 _NO_DIFFERENCE = ('model_dir', 'output_dir', 'Run.seed', 'checkpoint')

@@ -1,6 +1,5 @@
 """Schema of report.json: reading a report, its averages, and its figures in words."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import statistics
 from flan_jax.evaluate.statistics import Interval
 from flan_jax.report import published, statements
-from flan_jax.runtime import renamed_keys
+from flan_jax.runtime import input_file, renamed_keys
 
 SCHEMA = 2
 """Version of the keys of report.json. A report of schema 1 names no schema."""
@@ -68,7 +67,7 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
   """
   path = pathlib.Path(out) / 'report.json'
   try:
-    report = json.loads(path.read_text(encoding='utf-8'))
+    report = input_file.parse(path.read_bytes())
     schema = report.get('schema', 1)
     if schema == 1:
       report = _upgraded(report)

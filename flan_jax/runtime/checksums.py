@@ -179,7 +179,7 @@ def record(
       for path in folder.iterdir()
       if path.is_file() and path.name != FILE and not path.name.startswith('.')
     ]
-  files = {name: _measured(folder / name) for name in sorted(names)}
+  files = {name: measured(folder / name) for name in sorted(names)}
   _write(folder, files, dict(notes or {}))
 
 
@@ -187,7 +187,7 @@ def update(folder: str | os.PathLike, name: str) -> None:
   """Lists a file anew, if its folder has a list; the notes are dropped."""
   folder = pathlib.Path(folder)
   if (known := of(folder)) is not None:
-    _write(folder, {**known.files, name: _measured(folder / name)}, {})
+    _write(folder, {**known.files, name: measured(folder / name)}, {})
 
 
 def remove(folder: str | os.PathLike) -> None:
@@ -253,7 +253,8 @@ def _numbers(text: str) -> tuple[int, ...]:
   return tuple(int(text[start : start + _DIGITS], 16) for start in starts)
 
 
-def _measured(path: pathlib.Path) -> Listed:
+def measured(path: pathlib.Path) -> Listed:
+  """Reads a file: its size and checksums."""
   found, size = [], 0
   with path.open('rb') as file:
     while data := file.read(BLOCK):

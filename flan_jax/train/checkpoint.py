@@ -1,8 +1,8 @@
 """Checkpoints of a run: Orbax, asynchronous, whole or absent, verified when restored.
 
-The metadata beside the arrays has a checksum of itself, and of every array: a sum of its
-bits, equal on every mesh and number of processes. If a checkpoint is torn, or its bits differ from
-those saved, it is moved aside and the one before is restored.
+The metadata beside the arrays has a checksum of itself, and of every array: a sum of
+its bits, equal on every mesh and number of processes. If a checkpoint is torn, or its
+bits differ from those saved, it is moved aside and the one before is restored.
 """
 
 import errno

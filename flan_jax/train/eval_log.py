@@ -1,12 +1,11 @@
 """Figures of evaluation steps, as JSON lines in MODEL_DIR."""
 
-import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from flan_jax.runtime import atomic_file, multihost
+from flan_jax.runtime import atomic_file, json_lines, multihost
 
 
 class EvalLog:
@@ -33,11 +32,15 @@ class EvalLog:
     return multihost.broadcast(b'' if done else None) is not None
 
 
-def read(path: pathlib.Path) -> dict[int, dict[str, Any]]:
-  """Reads the evaluation steps by step; skips torn lines."""
-  found = {}
-  for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
-    with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
-      entry = json.loads(line)
-      found[entry['step']] = entry
-  return found
+def read(
+  path: pathlib.Path, take: Callable[[dict[str, Any]], Any] = dict
+) -> dict[int, Any]:
+  """Reads the evaluation steps by step, without damaged lines.
+
+  Args:
+    path: the file.
+    take: entry -> what is returned of it; raises as for `json_lines.read`.
+  """
+  return dict(
+    json_lines.read(path, lambda entry: (json_lines.step(entry), take(entry)))
+  )

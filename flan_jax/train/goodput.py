@@ -17,13 +17,20 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, json_lines
 
 KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
 """Purposes of time; `step` records have `from` and `to`, numbers of steps done."""
 
 _RENAMED_KINDS = {'lost': 'recomputed'}
 """Kind of record in a file of an older version -> its kind now."""
+
+_NUMBERS = {
+  'start': ('at', 'step'),
+  'step': ('at', 'seconds', 'from', 'to'),
+  'recomputed': ('at', 'seconds', 'steps'),
+}
+"""Kind of record -> its numbers; those of other kinds are `at` and `seconds`."""
 
 FILE = 'goodput.jsonl'
 
@@ -49,12 +56,12 @@ class GoodputLog:
     self.recomputed = (0, 0.0)
 
   def start(self, step: int) -> None:
-    """Records that this start resumes at `step`; drops a line torn by a kill."""
+    """Records that this start resumes at `step`; drops damaged lines."""
     if not self._write:
       return
     records = read(self._path)
     text = ''.join(f'{json.dumps(record)}\n' for record in records)
-    if not self._path.is_file() or self._path.read_text(encoding='utf-8') != text:
+    if not self._path.is_file() or self._path.read_bytes() != text.encode('utf-8'):
       atomic_file.write_text(self._path, text)
     self.recomputed = recomputed_after(records, step)
     self._append({'kind': 'start', 'at': round(self._began, 3), 'step': step})
@@ -83,18 +90,16 @@ class GoodputLog:
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """Returns the records of a goodput.jsonl without torn lines; [] if not found."""
-  path = pathlib.Path(path)
-  records = []
-  for line in path.read_text('utf-8').splitlines() if path.is_file() else ():
-    try:
-      record = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(record, dict) and 'kind' in record:
-      kind = record['kind']
-      records.append({**record, 'kind': _RENAMED_KINDS.get(kind, kind)})
-  return records
+  """Returns the records of a goodput.jsonl without damaged lines; [] if not found."""
+  return json_lines.read(path, _record)
+
+
+def _record(found: dict[str, Any]) -> dict[str, Any]:
+  """A record of a line; raises KeyError or TypeError if it is none."""
+  kind: str = _RENAMED_KINDS.get(found['kind'], found['kind'])
+  for name in _NUMBERS.get(kind, ('at', 'seconds')):
+    json_lines.number(found[name])
+  return {**found, 'kind': kind}
 
 
 def recomputed_after(records: Sequence[dict[str, Any]], step: int) -> tuple[int, float]:

@@ -245,8 +245,7 @@ def _metadata(found: RunStep) -> dict[str, Any]:
   """
   try:
     text = (found.checkpoint / 'about' / 'metadata').read_text()
-    found = checkpoint_lib.unsealed(json.loads(text))
-    return upgraded(found, renamed_keys.TRAINING)
+    return upgraded(checkpoint_lib.unsealed(json.loads(text)), renamed_keys.TRAINING)
   except (OSError, ValueError, checkpoint_lib.Corrupt) as error:
     raise _unreadable(found, f'metadata: {error}') from None
 

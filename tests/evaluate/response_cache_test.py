@@ -103,7 +103,7 @@ def test_a_file_of_an_older_format_is_overwritten_with_a_message(head, model, tm
   assert path.read_bytes() == now + answer
   (line,) = lines
   assert line.endswith(
-    "journal.jsonl': has format 1, this version writes 2; starting over"
+    "journal.jsonl': has format 1, this version writes 3; starting over"
   )
 
 

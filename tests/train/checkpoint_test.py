@@ -118,9 +118,9 @@ def test_other_bits_than_were_saved_are_not_restored(tmp_path):
   """Arrays that read well, under the checksums of others."""
   saved(tmp_path, 1, 2)
   about = tmp_path / 'checkpoints' / '2' / 'about' / 'metadata'
-  metadata = json.loads(about.read_text())
+  metadata = checkpoint.unsealed(json.loads(about.read_text()))
   metadata['checksums']['params/half'] += 1
-  about.write_text(json.dumps(metadata))
+  about.write_text(json.dumps(checkpoint.sealed(metadata)))
   (step, _), (line,) = restored(tmp_path)
   assert step == 1
   assert 'other bits than were saved in params/half' in line

@@ -413,7 +413,9 @@ def _tokenizer(
     texts = itertools.chain.from_iterable(texts)
     given = tokenizers.train(texts, vocab_size=vocab_size)
     given.save(job.path(given.filename))
-    parts.finish(job, 'tokenizer', made_from, {'digest': given.digest})
+    parts.finish(
+      job, 'tokenizer', made_from, {'digest': given.digest}, [given.filename]
+    )
   elif given.filename:
     given.save(job.path(given.filename))
   file = given.filename or tokenizers.BYTES

@@ -34,16 +34,14 @@ from flan_jax.data import preprocess, raw_records, shuffled, stable_hash, tokeni
 from flan_jax.data.batch import TokenizedExample
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
+from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store import store as store_lib
+from flan_jax.data.store.finished_parts import WORK, finish, finished, metadata
 from flan_jax.data.store.shard import ShardWriter, StoredExample
 from flan_jax.data.tokenizer_coverage import CoverageCounter
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.runtime import atomic_file, modules, renamed_keys
-from flan_jax.runtime.renamed_keys import upgraded
+from flan_jax.runtime import atomic_file, modules
 from flan_jax.runtime.worker_pool import Report
-
-WORK = 'work'
-"""Folder of spools and metadata in an unfinished store; removed at the end."""
 
 VALIDATION = 'validation'
 """Folder of the dev examples of training datasets."""
@@ -116,34 +114,6 @@ class Job(NamedTuple):
   def style_of(self, name: str) -> PromptStyle:
     """The prompt style of a dataset."""
     return self.styles.get(name, self.style)
-
-
-def metadata(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
-  """Metadata of a finished part; None if it is not finished.
-
-  Args:
-    job: job of the build.
-    part: name of the part.
-    made_from: stamp or digest of the sources; a part of others is not finished.
-  """
-  path = job.path(WORK, f'{part}.json')
-  if not path.is_file():
-    return None
-  found = upgraded(json.loads(path.read_text(encoding='utf-8')), renamed_keys.PART)
-  return found['metadata'] if found['made_from'] == made_from else None
-
-
-def finished(job: Job, part: str, made_from: str) -> dict[str, Any]:
-  """Metadata of a part that an earlier step has finished; arguments of `metadata`."""
-  found = metadata(job, part, made_from)
-  assert found is not None, part
-  return found
-
-
-def finish(job: Job, part: str, made_from: str, found: Mapping[str, Any]) -> None:
-  """Writes the metadata of a part, which marks it as finished."""
-  text = json.dumps({'made_from': made_from, 'metadata': found})
-  atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
 def split_examples(
@@ -270,7 +240,8 @@ def read(job: Job, name: str, report: Report) -> None:
       spool.write(cast(bytes, packed))
       kept += 1
   steps.to(filters['read'], end=True)
-  finish(job, part, job.stamps[name], {'filters': dict(filters), 'kept': kept})
+  found = {'filters': dict(filters), 'kept': kept}
+  finish(job, part, job.stamps[name], found, [f'{WORK}/{name}.spool'])
 
 
 def spooled(job: Job, name: str) -> Iterator[Example]:
@@ -361,7 +332,8 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     'num_fewshot': {str(n): num_fewshot[n] for n in sorted(num_fewshot)},
     'losses': coverage.as_json(),
   }
-  finish(job, *_shard_part(job, name, epoch), found)
+  files = [f'train/{file}' for file in shard_lib.files(name, epoch)]
+  finish(job, *_shard_part(job, name, epoch), found, files)
 
 
 def _renderer(job: Job, name: str) -> Renderer:
@@ -421,7 +393,8 @@ def render_dev(job: Job, name: str, report: Report) -> None:
   trained = {key for key in map(_content, spooled(job, name)) if key in seen}
   found = {'digest': digest, 'too_long': too_long}
   found['in_training'] = sum(seen[key] for key in trained)
-  finish(job, part, made_from, found)
+  files = [f'{VALIDATION}/{file}' for file in shard_lib.files(name, 0)]
+  finish(job, part, made_from, found, files)
 
 
 def _content(example: Example) -> bytes:
@@ -490,7 +463,8 @@ def _write_fields(
     digests[split] = digest.hexdigest()
   steps.to(filters['read'], end=True)
   found = {'filters': dict(filters), 'examples': counts, 'digest': digests}
-  finish(job, part, job.stamps[name], found)
+  files = ['/'.join(_fields_file(folder, name, split)) for split in counts]
+  finish(job, part, job.stamps[name], found, files)
 
 
 def _fields_file(folder: str, name: str, split: str = 'dev') -> tuple[str, str]:

@@ -11,7 +11,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from flan_jax.data.store import parts
+from flan_jax.data.store import finished_parts, parts
 from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
 
@@ -68,7 +68,7 @@ def opened(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
 
 
 def _prepare(folder: pathlib.Path, recipe: str) -> None:
-  """Keeps finished parts of this recipe; clears anything else."""
+  """Keeps whole finished parts of this recipe; clears anything else."""
   kept = folder / parts.WORK / _RECIPE
   if not (kept.is_file() and kept.read_text(encoding='utf-8') == recipe):
     for left in folder.iterdir():
@@ -80,6 +80,7 @@ def _prepare(folder: pathlib.Path, recipe: str) -> None:
       (folder / name).mkdir()
     kept.write_text(recipe, encoding='utf-8')
   _tidy(folder)
+  finished_parts.drop_damaged(folder)
 
 
 def _tidy(folder: pathlib.Path) -> None:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, json_lines
 from flan_jax.train.writers.writer import RunInfo, Writer, metric_writer
 
 TRAIN = 'train'
@@ -50,21 +50,13 @@ class JsonlFile:
   """A file with one JSON object a line, each with its `step`."""
 
   def __init__(self, path: pathlib.Path, *, step: int):
-    """Drops the lines of steps after `step`, which will be recomputed."""
+    """Drops damaged lines, and those of steps after `step`, which will run again."""
     self._path = path
     if path.is_file():
-      lines = path.read_text(encoding='utf-8').splitlines()
-      kept = [line for line in lines if _step(line) <= step]
+      lines = json_lines.lines(path, json_lines.step)
+      kept = [line for line, done in lines if done <= step]
       atomic_file.write_text(path, ''.join(f'{line}\n' for line in kept))
 
   def add(self, entry: Mapping[str, Any]) -> None:
     with atomic_file.appending(self._path) as file:
       file.write(json.dumps(entry) + '\n')
-
-
-def _step(line: str) -> float:
-  """The step of a line; infinity for a line torn by a kill."""
-  try:
-    return json.loads(line)['step']
-  except (json.JSONDecodeError, KeyError):
-    return float('inf')

@@ -6,13 +6,12 @@ What ships and what a user brings come in by the same `metric_writer`.
 import dataclasses
 import importlib
 import importlib.util
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import atomic_file, modules
+from flan_jax.runtime import atomic_file, json_lines, modules
 
 SHIPPED = (
   'flan_jax.train.writers.jsonl',
@@ -60,7 +59,7 @@ class RunInfo:
   def _ids(self) -> dict[str, str]:
     if not self._path.is_file():
       return {}
-    return json.loads(self._path.read_text(encoding='utf-8'))
+    return json_lines.read_object(self._path)
 
 
 class Writer:
