@@ -96,7 +96,8 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 def _record(found: dict[str, Any]) -> dict[str, Any]:
   """A record of a line; raises KeyError or TypeError if it is none."""
-  kind: str = _RENAMED_KINDS.get(found['kind'], found['kind'])
+  kind = found['kind']
+  kind = _RENAMED_KINDS.get(kind) or kind
   for name in _NUMBERS.get(kind, ('at', 'seconds')):
     json_lines.number(found[name])
   return {**found, 'kind': kind}

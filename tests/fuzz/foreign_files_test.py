@@ -14,21 +14,19 @@ import pathlib
 import random
 import re
 import shutil
-import signal
 import sys
 import time
-import traceback
 
 import numpy as np
 import pytest
 import small_tokenizers
+from fuzzing import outcome, show
 from safetensors.numpy import save_file
 
 from flan_jax.checkpoints import model_dir, weights
 from flan_jax.data import chat, chat_template, tokenizers
 from flan_jax.data.sources import files
 from flan_jax.data.store import store
-from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import convert, families
 from flan_jax.interop.huggingface import gguf as gguf_lib
 from flan_jax.interop.huggingface import tokenizers as hf_tokenizers
@@ -36,9 +34,6 @@ from flan_jax.runtime.progress import Progress
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / 'interop' / 'huggingface'))
-
-SECONDS = 20
-"""A case that takes longer hangs."""
 
 BOMBS = (
   *('null', 'true', '[]', '{}', '""', '"x"', '1.9', '-1', '0', '1e999', 'NaN'),
@@ -67,10 +62,6 @@ TEMPLATE_PARTS = (
   *('{% generation %}', '{% endgeneration %}', '{{ messages|tojson }}', '\ue0fc\ue0f0'),
 )
 CHAT = [{'role': 'user', 'content': 'Is it?'}, {'role': 'assistant', 'content': 'Yes.'}]
-
-
-class Hang(BaseException):
-  """Raised in a case that takes too long."""
 
 
 @pytest.fixture(scope='module')
@@ -250,34 +241,6 @@ def one_mutation(data: bytes, kind: str, rng: random.Random) -> bytes:
   return data[:at] + rng.randbytes(end - at) + data[end:]
 
 
-def outcome(door, path: pathlib.Path) -> str:
-  """Outcome of a case: 'refused', 'taken', or a fault and its place."""
-
-  def on_alarm(*_):
-    raise Hang
-
-  before = signal.signal(signal.SIGALRM, on_alarm)
-  signal.setitimer(signal.ITIMER_REAL, SECONDS)
-  try:
-    door(path)
-    return 'taken'
-  except InputError as error:
-    one_line = '\n' not in str(error) and len(str(error)) < 1_500
-    return 'refused' if one_line else f'fault: more than a line: {str(error)[:300]!r}'
-  except Hang:
-    return f'hang: {traceback.format_exc().splitlines()[-4:-1]}'
-  except BaseException as error:
-    if isinstance(error, KeyboardInterrupt):
-      raise
-    last = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in last if 'flan_jax/' in frame.filename] or last
-    place = f'{pathlib.Path(ours[-1].filename).name}:{ours[-1].lineno}'
-    return f'traceback: {type(error).__name__} at {place}: {error!s:.200}'
-  finally:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
 def run(whole: pathlib.Path, work: pathlib.Path, kinds, *, cases: int, seed: int = 0):
   """Runs `cases` cases of each kind; returns kind -> outcome -> count, and faults."""
   counts, faults = collections.defaultdict(collections.Counter), []
@@ -306,13 +269,6 @@ def run(whole: pathlib.Path, work: pathlib.Path, kinds, *, cases: int, seed: int
         took = time.monotonic() - start
         faults.append(f'{kind}, seed {seed}, case {case} ({took:.1f} s): {found}')
   return counts, faults
-
-
-def show(counts) -> None:
-  total = sum(counts.values(), collections.Counter())
-  for kind, found in {**counts, 'all': total}.items():
-    shown = ', '.join(f'{count:,} {name}' for name, count in sorted(found.items()))
-    print(f'{kind}: {sum(found.values()):,} cases: {shown}')
 
 
 def test_a_damaged_file_is_refused_in_one_line(whole, tmp_path):
