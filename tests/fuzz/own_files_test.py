@@ -1,9 +1,10 @@
 """Files of flan_jax, damaged: seen, whatever file, or without any effect.
 
 A case takes a folder of whole files, flips one bit of one file or cuts it short, and
-reads all that is in the folder. It must be refused by an InputError of one line, or give
-the content of the whole files: other content is silent damage. Bookkeeping is never
-refused. The figures are printed.
+reads all that is in the folder. It must be refused by an InputError of one line, or
+give the content of the whole files: other content is silent damage. Journals,
+bookkeeping and unfinished stores are never refused: what is damaged is skipped, or made
+again. The figures are printed.
 """
 
 import collections
@@ -16,12 +17,14 @@ import sys
 import jax
 import numpy as np
 import pytest
+import small_tokenizers
 from fuzzing import content, show
 from oracle import BYTES, Oracle
 
 from flan_jax.catalog import registry
 from flan_jax.checkpoints import model_dir, weights
 from flan_jax.data import chat_template, packing, raw_records
+from flan_jax.data.store import manifest as manifest_lib
 from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -47,7 +50,7 @@ OLD = HERE.parent / 'fixtures' / 'schema_1'
 
 @pytest.fixture(scope='module')
 def tiny():
-  """Four tiny datasets in place of raw data, and blocks that a small file has many of."""
+  """Four tiny datasets as raw data, and blocks of which a small file has many."""
   from tiny_datasets import DATASETS, TinyDatasets
 
   found = TinyDatasets()
@@ -76,7 +79,15 @@ def whole(tiny, tmp_path_factory):
   answer(root / 'journal')
   write_checkpoint(root / 'checkpoint')
   write_bookkeeping(root / 'bookkeeping')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(manifest_lib, 'assemble', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      build(tiny, root / 'unfinished' / 'out')
   return root
+
+
+def interrupt(*_, **__):
+  raise KeyboardInterrupt
 
 
 def build(tiny, out):
@@ -88,9 +99,10 @@ def listed(folder):
 
 
 def write_model(folder):
-  from small_models import TINY, random_model
+  from small_models import random_model
 
   random_model(folder)
+  (folder / 'tokenizer.model').write_bytes(small_tokenizers.sentence_pieces())
   (folder / chat_template.FILE).write_text(chat_template.load('chatml'))
   trained = json.loads((model_dir.SHIPPED / 'training.json').read_text())
   about = {'settings_digest': 'a', 'step': 1, 'seed': 0, 'modules': [{'module': 'm'}]}
@@ -98,7 +110,6 @@ def write_model(folder):
   model_dir.write_provenance(folder, {**trained, **about}, checksum=checksum)
   converted = {'source': 'x', 'family': 'llama', 'check': {'method': 'numpy'}}
   (folder / provenance.CONVERSION).write_text(json.dumps(converted))
-  assert TINY.num_layers > 1
   model_dir.finish(folder, checksum=checksum)
 
 
@@ -170,7 +181,6 @@ def read_plan(folder):
 
 def read_model(folder):
   config = weights.load_config(folder)
-  tokenizer = folder / 'tokenizer.model'
   return plain([
     repr(config),
     weights.flatten(weights.load(folder, config)),
@@ -178,7 +188,7 @@ def read_model(folder):
     provenance.training(folder, known),
     provenance.of_conversion(str(folder)),
     model_dir.modules(folder),
-    model_dir.tokenizer_digest(folder) if tokenizer.exists() else None,
+    model_dir.tokenizer_digest(folder),
     model_dir.chat_template(folder),
   ])  # fmt: skip
 
@@ -235,6 +245,14 @@ def read_report(folder):
   list(predictions.records(folder / 'predictions.jsonl'))
 
 
+def finish(folder):
+  """The content of a store whose build goes on."""
+  from tiny_datasets import TinyDatasets
+
+  build(TinyDatasets(), folder / 'out')
+  return read_store(folder / 'out')
+
+
 KINDS = {
   'store': ('store', read_store),
   'plan': ('plan', read_plan),
@@ -244,6 +262,11 @@ KINDS = {
   'bookkeeping': ('bookkeeping', keep_books),
 }
 """Kind -> (folder of whole files, what reads all of it)."""
+
+SLOW_KINDS = {'unfinished store': ('unfinished', finish)}
+"""Kinds whose cases take long."""
+
+NEVER_REFUSED = ('journal', 'bookkeeping', 'unfinished store')
 
 OLDER = {
   'store without checksums': ('stores/copa', read_store),
@@ -291,7 +314,7 @@ def run(whole: pathlib.Path, work: pathlib.Path, kinds, *, cases: int, seed: int
       found, value = content(door, here)
       if found == 'taken' and kinds is not OLDER:
         found = 'unchanged' if value == good else 'silent'
-      if found == 'refused' and kind in ('journal', 'bookkeeping'):
+      if found == 'refused' and kind in NEVER_REFUSED:
         found = 'stopped'
       counts[kind][found.partition(':')[0]] += 1
       if found not in ('refused', 'unchanged', 'taken'):
@@ -300,7 +323,24 @@ def run(whole: pathlib.Path, work: pathlib.Path, kinds, *, cases: int, seed: int
   return counts, faults
 
 
-def test_damage_is_seen_or_has_no_effect(whole, tmp_path):
-  counts, faults = run(whole, tmp_path, KINDS, cases=40)
+def check(whole, work, *, cases, slow, older, seed=0):
+  counts, faults = {}, []
+  for root, kinds, each in ((whole, KINDS, cases), (whole, SLOW_KINDS, slow),
+                            (OLD, OLDER, older)):  # fmt: skip
+    found, wrong = run(root, work, kinds, cases=each, seed=seed)
+    counts |= found
+    faults += wrong
   show(counts)
   assert not faults, '\n'.join(faults)
+  assert sum(found['refused'] for found in counts.values()) > cases
+
+
+def test_damage_is_seen_or_has_no_effect(whole, tmp_path):
+  check(whole, tmp_path, cases=46, slow=3, older=7)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize('seed', range(1, 6))
+def test_thousands_of_damages_are_seen_or_have_no_effect(whole, tmp_path, seed):
+  check(whole, tmp_path, cases=150, slow=40, older=20, seed=seed)
