@@ -285,7 +285,8 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
 
 def sealed(metadata: dict[str, Any]) -> dict[str, Any]:
   """The metadata with a checksum of itself."""
-  return {**metadata, _SEAL: _crc32(metadata)}
+  metadata = {**metadata, _SEALED: True}
+  return {**metadata, _CRC32: _crc32(metadata)}
 
 
 def unsealed(found: Any) -> dict[str, Any]:
@@ -296,13 +297,15 @@ def unsealed(found: Any) -> dict[str, Any]:
   """
   if not isinstance(found, dict):
     raise Corrupt('its metadata is no JSON object')
-  metadata = {name: value for name, value in found.items() if name != _SEAL}
-  if found.get(_SEAL, _crc32(metadata)) != _crc32(metadata):
+  metadata = dict(found)
+  own = metadata.pop(_CRC32, None)
+  if (own is not None or _SEALED in metadata) and own != _crc32(metadata):
     raise Corrupt('its metadata is not what was saved')
+  metadata.pop(_SEALED, None)
   return metadata
 
 
-_SEAL = 'metadata_crc32'
+_SEALED, _CRC32 = 'sealed', 'crc32'
 
 
 def _crc32(metadata: dict[str, Any]) -> int:

@@ -77,7 +77,7 @@ def drop_damaged(folder: pathlib.Path) -> None:
 def _is_whole(folder: pathlib.Path, path: pathlib.Path) -> bool:
   try:
     content = input_file.read_object(path)
-    if 'files' not in content:  # of an older version
+    if content.keys().isdisjoint({'files', 'crc32'}):  # of an older version
       return True
     own = content.pop('crc32')
     return own == _crc32(content) and all(

@@ -205,6 +205,11 @@ class Store:
     epochs = range(self.manifest['datasets'][dataset]['epochs'])
     parts = [self.files.index(dataset, epoch) for epoch in epochs]
     index = np.concatenate(parts)
+    tokens = self._named(dataset).get('tokens')  # a store without checksums has them
+    got = index[:, :2].sum(0).tolist()
+    if tokens is not None and got != [tokens['inputs'], tokens['targets']]:
+      name = f'train/{dataset}.*.index.npy'
+      raise self.files.error(name, f'{name} have other lengths than the manifest')
     return batch.lengths(index, self.bos_id)
 
   def examples(self, dataset: str, entries: Sequence[int]) -> list[StoredExample]:
