@@ -163,6 +163,17 @@ def finish(folder: pathlib.Path, *, checksum: str) -> None:
   checksums.record(folder, notes={_WEIGHTS: checksum})
 
 
+def unchecked(path: str | os.PathLike) -> str | None:
+  """A line for a model without checksums; None if it has them."""
+  folder = find(path)
+  if checksums.of(folder) is not None:
+    return None
+  return (
+    f'{folder}: has no checksums (an older version, or another program, wrote it): '
+    'damage to it would not be noticed'
+  )
+
+
 def modules(path: str | os.PathLike) -> list[str]:
   """Names of the user's modules that the model at `path` was trained with."""
   try:

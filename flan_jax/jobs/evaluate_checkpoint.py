@@ -9,6 +9,7 @@ from typing import Any
 from flan_jax.catalog import leakage, prompt_style, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage
+from flan_jax.checkpoints import model_dir
 from flan_jax.config.evaluation import EvalJobConfig
 from flan_jax.config.setting import refusal
 from flan_jax.data.sources import file_task
@@ -243,6 +244,8 @@ def open_data(
   datasets = measure.configured(datasets, evaluation.evaluate, data_dir=data_dir)
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
+    if line := store.unchecked:
+      progress.line(line)
     examples = eval_data.stored(store, data_dir=data_dir, progress=progress)
     digest, missing = store.digest, tuple(store.manifest['missing'])
     where = measured_data.in_store(
@@ -298,6 +301,8 @@ def _models(
     for name, path in folders.items()
     if path is not None
   }
+  for line in filter(None, map(model_dir.unchecked, folders.values())):
+    progress.line(line)
   multihost.assert_same_on_all(
     {
       'the data': data.digest,

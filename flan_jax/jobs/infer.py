@@ -11,6 +11,7 @@ import numpy as np
 
 from flan_jax.catalog import continuation_prompts, names, prompt_style, registry
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.checkpoints import model_dir
 from flan_jax.config.inference import InferConfig
 from flan_jax.data import prompt_file
 from flan_jax.data.prompt_file import Asked, Prompts
@@ -127,6 +128,8 @@ def _model(
       model_source.make_writable(out)
   progress.stage(f'Checkpoint {config.checkpoint}')
   folder = model_source.model_folder(config.checkpoint, out=out, progress=progress)
+  if line := model_dir.unchecked(folder):
+    progress.line(line)
   multihost.assert_same_on_all({'the model': load_model.digest(folder)})
   return load_model.load(
     folder,

@@ -106,6 +106,8 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   model = config.model
   if config.initial_checkpoint is not None:
     model = model_dir.config(config.initial_checkpoint, requested=config.model)
+    if line := model_dir.unchecked(config.initial_checkpoint):
+      progress.line(line)
   if model is None:
     raise InputError(
       'Run.model: not set; include one of gin/models/*.gin, or give '

@@ -147,6 +147,8 @@ def open_store(
     if bucket:
       bucket.push()
   store = Store.open(path)
+  if line := store.unchecked:
+    progress.line(line)
   file_task.as_stored(store.manifest)
   if kept and multihost.is_main_process():
     field = 'Run.model_dir' if run.store is None else 'Run.store'

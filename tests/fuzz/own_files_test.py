@@ -312,12 +312,13 @@ def run(whole: pathlib.Path, work: pathlib.Path, kinds, *, cases: int, seed: int
       data = (here / file).read_bytes()
       (here / file).write_bytes(damaged(data, rng))
       found, value = content(door, here)
-      if found == 'taken' and kinds is not OLDER:
-        found = 'unchanged' if value == good else 'silent'
+      if found == 'taken':
+        other = 'unseen' if kinds is OLDER else 'silent'
+        found = 'unchanged' if value == good else other
       if found == 'refused' and kind in NEVER_REFUSED:
         found = 'stopped'
       counts[kind][found.partition(':')[0]] += 1
-      if found not in ('refused', 'unchanged', 'taken'):
+      if found not in ('refused', 'unchanged', 'unseen'):
         faults.append(f'{kind}, {file}, seed {seed}, case {case}: {found}')
     shutil.rmtree(work / f'{seed} {kind}')
   return counts, faults

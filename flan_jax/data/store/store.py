@@ -190,6 +190,16 @@ class Store:
     return self._named(dataset)['examples']
 
   @property
+  def unchecked(self) -> str | None:
+    """A line for a store without checksums; None if it has them."""
+    if checksums.of(self.path) is not None:
+      return None
+    return (
+      f'store {str(self.path)!r}: has no checksums (an older version wrote it); '
+      f'`flan materialize --repair --out {self.path}` adds them'
+    )
+
+  @property
   def rates(self) -> dict[str, int]:
     """Training dataset -> mixing rate."""
     return {name: self.manifest['datasets'][name]['rate'] for name in self.datasets}
