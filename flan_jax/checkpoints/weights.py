@@ -6,6 +6,7 @@ stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
 
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import pathlib
@@ -275,11 +276,11 @@ class SafetensorsFile:
     if not path.is_file():
       raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
     known = checksums.of(folder) if check else None
-    self._blocks, self._places = None, {}
-    if known is not None and WEIGHTS in known.files:
-      self._blocks = known.open(WEIGHTS)
-      self._places = _places(path, self._blocks)
+    listed = known.files.get(WEIGHTS) if known is not None else None
+    self._blocks = checksums.Blocks(path, listed)
+    self._blocks.check(0, 1)  # the length of the header
     self._file, self.tensors = open_safetensors(path)
+    self._places = _places(path, self._blocks)
 
   def read(
     self, name: str, layer: int | None = None, part: tuple[slice, ...] | None = None
@@ -294,21 +295,24 @@ class SafetensorsFile:
     Raises:
       InputError: if it is damaged.
     """
+    info = self.tensors[name]
     index = (*(() if layer is None else (layer,)), *(part or ()))
-    if self._blocks is not None:
-      self._blocks.check(*_span(index, self.tensors[name].shape, self._places[name]))
-    if not index:
-      return self._file.get_tensor(name)
-    return self._file.get_slice(name)[index]
+    start, stop, shape = _span(index, info.shape, self._places[name])
+    if shape is None:
+      self._blocks.check(start, stop)
+      return self._file.get_slice(name)[index]
+    # Twice as fast as the package, which maps the file into memory.
+    out = np.empty(shape, info.dtype)
+    self._blocks.read_into(out.reshape(-1).view(np.uint8).data, start)
+    return out
 
 
 def _places(path: pathlib.Path, blocks: checksums.Blocks) -> dict[str, tuple[int, int]]:
   """Name of a tensor -> first byte in the file, and the byte after its last."""
-  blocks.check(0, _LENGTH)
   with path.open('rb') as file:
     length = int.from_bytes(file.read(_LENGTH), 'little')
     blocks.check(0, _LENGTH + length)
-    header = input_file.parse(file.read(length))
+    header = json.loads(file.read(length))
   header.pop('__metadata__', None)
   offsets = {name: entry['data_offsets'] for name, entry in header.items()}
   data = _LENGTH + length
@@ -321,17 +325,29 @@ _LENGTH = 8
 
 def _span(
   index: tuple[int | slice, ...], shape: tuple[int, ...], place: tuple[int, int]
-) -> tuple[int, int]:
-  """The bytes that hold a part of a tensor: exact to the first axis that is sliced."""
+) -> tuple[int, int, tuple[int, ...] | None]:
+  """The bytes that hold a part of a tensor, and its shape if it is all of them.
+
+  Args:
+    index: numbers, then slices, of the first axes.
+    shape: shape of the tensor.
+    place: its first byte in the file, and the byte after its last.
+  """
   start, stop = place
-  for each, size in zip(index, shape, strict=False):
-    step = (stop - start) // size
+  for axis, each in enumerate(index):
+    step = (stop - start) // shape[axis]
     if isinstance(each, slice):
-      first, last, _ = each.indices(size)
-      return start + first * step, start + last * step
+      first, last, stride = each.indices(shape[axis])
+      start, stop = start + first * step, start + max(first, last) * step
+      rest = shape[axis + 1 :]
+      whole = stride == 1 and all(
+        inner == slice(None) or inner == slice(0, size) or inner == slice(0, size, 1)
+        for inner, size in zip(index[axis + 1 :], rest, strict=False)
+      )
+      return start, stop, (max(0, last - first), *rest) if whole else None
     start += each * step
     stop = start + step
-  return start, stop
+  return start, stop, shape[len(index) :]
 
 
 def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:

@@ -286,10 +286,9 @@ class PackingPlan:
     """
     array = self._arrays[name]
     stop = len(array) if stop is None else stop
-    if name in self._blocks:
-      first = getattr(array, 'offset', 0)
-      bounds = (first + at * array.itemsize for at in (start, stop))
-      self._blocks[name].check(*bounds)
+    if (blocks := self._blocks.get(name)) is not None:
+      first, size = getattr(array, 'offset', 0), array.itemsize
+      blocks.check(first + start * size, first + stop * size)
     return array[start:stop]
 
   @staticmethod

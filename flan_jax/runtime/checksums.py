@@ -8,17 +8,16 @@ A folder without the list is of an older version, or of another program: its fil
 read unchecked.
 """
 
-import concurrent.futures
 import contextlib
 import functools
 import json
-import mmap
 import os
 import pathlib
 import stat
+import weakref
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
@@ -32,7 +31,6 @@ BLOCK = 1 << 22
 CURE = f'restore it from a copy; if it was changed on purpose, delete {FILE} beside it'
 """What helps against damage, unless the folder can be made again."""
 
-_THREADS = min(8, os.cpu_count() or 1)
 _DIGITS = 8
 
 
@@ -120,19 +118,29 @@ class Checksums:
 
 
 class Blocks:
-  """A file of which each block is checked once, before it is first read."""
+  """A file of which each block is checked once, when it is first read."""
 
-  def __init__(self, path: pathlib.Path, listed: Listed, cure: str):
+  def __init__(self, path: pathlib.Path, listed: Listed | None, cure: str = CURE):
+    """Opens the file.
+
+    Args:
+      path: the file.
+      listed: what the list says of it; None to check nothing.
+      cure: what helps if it is damaged, for messages.
+
+    Raises:
+      Damaged: if it is missing, or its size differs.
+    """
     self._path, self._listed, self._cure = path, listed, cure
-    self._data: Any = b''
     try:
-      with path.open('rb') as file:
-        _check_size(path, os.fstat(file.fileno()).st_size, listed, cure)
-        if listed.size:
-          self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+      self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
       raise Damaged(path, 'is missing', cure) from None
-    self._left = bytearray(b'\1') * len(listed.crc32)
+    weakref.finalize(self, os.close, self._file)
+    self._left = bytearray()
+    if listed is not None:
+      _check_size(path, os.fstat(self._file).st_size, listed, cure)
+      self._left = bytearray(b'\1') * len(listed.crc32)
 
   def check(self, start: int = 0, stop: int | None = None) -> None:
     """Checks the blocks that hold bytes [start, stop) and were not checked before.
@@ -140,23 +148,54 @@ class Blocks:
     Raises:
       Damaged: if one differs.
     """
-    stop = self._listed.size if stop is None else stop
-    left = [
-      block for block in range(start // BLOCK, -(-stop // BLOCK)) if self._left[block]
-    ]
-    if len(left) < 8:
-      found = list(map(self._crc32, left))
-    else:  # zlib lets other threads run; kept threads would not survive a fork
-      with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(self._crc32, left))
-    for block, got in zip(left, found, strict=True):
-      if got != self._listed.crc32[block]:
-        raise _damaged(self._path, block, self._listed, self._cure)
-      self._left[block] = 0
+    stop = len(self._left) * BLOCK if stop is None else stop
+    first, last = start // BLOCK, -(-stop // BLOCK)
+    while (first := self._left.find(1, first, last)) >= 0:
+      self._compare(first, self._block(first))
 
-  def _crc32(self, block: int) -> int:
-    with memoryview(self._data) as view, _part(view, block) as part:
-      return zlib.crc32(part)
+  def read_into(self, view: memoryview, start: int) -> None:
+    """Fills a buffer with the bytes from `start`, and checks their blocks.
+
+    Raises:
+      Damaged: if one differs, or the file ends before.
+    """
+    at, stop = start, start + len(view)
+    while at < stop:
+      block = at // BLOCK
+      end = min(stop, (block + 1) * BLOCK)
+      part = view[at - start : end - start]
+      if self._left.find(1, block, block + 1) < 0:
+        self._fill(part, at)
+      elif at == block * BLOCK and end == self._end(block):
+        self._fill(part, at)
+        self._compare(block, part)
+      else:
+        data = self._block(block)
+        self._compare(block, data)
+        part[:] = data[at - block * BLOCK : end - block * BLOCK]
+      at = end
+
+  def _end(self, block: int) -> int:
+    size = 0 if self._listed is None else self._listed.size
+    return min((block + 1) * BLOCK, size)
+
+  def _block(self, block: int) -> memoryview:
+    data = memoryview(bytearray(self._end(block) - block * BLOCK))
+    self._fill(data, block * BLOCK)
+    return data
+
+  def _fill(self, view: memoryview, start: int) -> None:
+    while len(view):
+      count = os.preadv(self._file, [view], start)
+      if not count:
+        raise Damaged(self._path, 'is truncated', self._cure)
+      view, start = view[count:], start + count
+
+  def _compare(self, block: int, data: memoryview) -> None:
+    assert self._listed is not None  # a block is left to check
+    if zlib.crc32(data) != self._listed.crc32[block]:
+      raise _damaged(self._path, block, self._listed, self._cure)
+    self._left[block] = 0
 
 
 def record(
@@ -223,9 +262,8 @@ def _read(path: str, _: tuple[int, ...]) -> Checksums:
     }
     if text == _text(files, content['notes']):
       return Checksums(pathlib.Path(path).parent, files, content['notes'])
-  raise Damaged(
-    f'{path}: is damaged itself', 'delete it: files are then read unchecked'
-  )
+  cure = 'delete it: files are then read unchecked'
+  raise Damaged(path, 'is damaged itself', cure)
 
 
 def _write(
