@@ -59,6 +59,7 @@ BASE = [
   'flax>=0.12,<0.13',
   'fsspec',
   'gin-config>=0.5',
+  'google-crc32c',
   'grain>=0.2.18',
   'jax>=0.10.2,<0.12',
   'jinja2',

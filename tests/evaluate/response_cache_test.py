@@ -107,6 +107,47 @@ def test_a_file_of_an_older_format_is_overwritten_with_a_message(head, model, tm
   )
 
 
+def test_a_damaged_line_is_computed_again(model, tmp_path):
+  path, lines = tmp_path / 'journal.jsonl', []
+  first = ResponseCache(model, path, model_id='a')
+  scored = [first.loglikelihood(requests(text)) for text in ('one', 'two')]
+  first.close()
+  whole = path.read_bytes()
+  path.write_bytes(whole.replace(b'-0.3', b'-0.4'))  # another score
+
+  second = ResponseCache(model, path, model_id='a', log=lines.append)
+  again = [second.loglikelihood(requests(text)) for text in ('one', 'two')]
+  second.close()
+  assert whole.count(b'-0.3') and second.replayed == 0
+  for one, other in zip(scored, again, strict=True):
+    np.testing.assert_equal(other.log_probabilities, one.log_probabilities)
+  (line,) = lines
+  assert line.endswith('2 damaged lines are skipped; their answers are computed again')
+
+  third = ResponseCache(model, path, model_id='a', log=lines.append)
+  third.loglikelihood(requests('one'))
+  assert third.replayed == 1
+
+
+def test_answers_of_the_version_before_are_taken_without_checksums(model, tmp_path):
+  path, lines = tmp_path / 'journal.jsonl', []
+  first = ResponseCache(model, path, model_id='a')
+  first.loglikelihood(requests('one'))
+  first.close()
+  entries = [json.loads(line) for line in path.read_bytes().splitlines()]
+  for entry in entries:
+    del entry['crc32']
+  entries[0]['format'] = response_cache.UNCHECKED
+  path.write_text(''.join(f'{json.dumps(entry)}\n' for entry in entries))
+
+  second = ResponseCache(model, path, model_id='a', log=lines.append)
+  second.loglikelihood(requests('one'))
+  second.loglikelihood(requests('two'))
+  second.close()
+  assert second.replayed == 1
+  assert 'without checksums; its answers are taken as they are' in lines[0]
+
+
 def test_an_interrupted_evaluation_ends_like_an_uninterrupted_one(model, tmp_path):
   read = {RANKED.name: examples(RANKED, 5), WRITTEN.name: examples(WRITTEN, 5)}
 

@@ -10,6 +10,7 @@ from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.repair import repair
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
+from flan_jax.runtime import checksums
 
 
 @pytest.fixture
@@ -135,3 +136,54 @@ def test_dev_of_a_training_dataset_is_rebuilt(file, out):
   (damage,) = repair(out)
   assert (damage.dataset, damage.part) == (file.partition('.')[0], 'dev of training')
   assert contents(out) == before
+
+
+def test_bytes_after_the_end_of_an_index_are_found(out):
+  before = contents(out)
+  with (out / 'train' / 'pairs.01.index.npy').open('ab') as file:
+    file.write(b'xxxxxxx')
+  with pytest.raises(InputError, match='--repair'):
+    Store.open(out)
+  assert [damage.part for damage in repair(out)] == ['epoch 1']
+  assert contents(out) == before
+
+
+def test_flipped_answers_are_refused_and_rebuilt(out):
+  """Of the same size, so that only the content tells."""
+  before = contents(out)
+  path = out / 'evaluation' / 'twins.test.jsonl'
+  text = path.read_text()
+  path.write_text(text.replace('"gold": [0]', '"gold": [1]'))
+  assert path.read_text() != text
+  with pytest.raises(InputError, match='twins.test.jsonl is damaged: .*--repair'):
+    Store.open(out).evaluation_examples('twins', 'test')
+  assert [damage.part for damage in repair(out)] == ['test']
+  assert contents(out) == before
+
+
+def test_a_damaged_plan_is_refused_and_made_again(out):
+  names = {'seed': 1, 'sequences': 3, 'sequence_length': 600}
+  plan = Store.open(out).plan(**names)
+  first = [plan.sequence(k) for k in range(3)]
+  overwrite(out / 'plans' / plan.digest / 'entry.npy', 130, 4)
+  with pytest.raises(InputError, match='entry.npy: is damaged: .*; delete it'):
+    Store.open(out).plan(**names)
+  (damage,) = repair(out)
+  assert damage.files == (f'plans/{plan.digest}',)
+  again = Store.open(out).plan(**names)
+  assert [again.sequence(k) for k in range(3)] == first
+
+
+def test_checksums_are_added_and_rebuilt(out):
+  before = contents(out)
+  path = out / checksums.FILE
+  path.unlink()
+  assert '--repair' in Store.open(out).unchecked
+  assert repair(out) == []
+  assert contents(out) == before
+  path.write_text('{}')
+  with pytest.raises(InputError, match='is damaged itself; .*--repair'):
+    Store.open(out)
+  assert repair(out) == []
+  assert contents(out) == before
+  assert Store.open(out).unchecked is None
