@@ -166,7 +166,7 @@ def test_a_damaged_plan_is_refused_and_made_again(out):
   plan = Store.open(out).plan(**names)
   first = [plan.sequence(k) for k in range(3)]
   overwrite(out / 'plans' / plan.digest / 'entry.npy', 130, 4)
-  with pytest.raises(InputError, match='entry.npy: is damaged: .*; delete it'):
+  with pytest.raises(InputError, match='entry.npy is damaged: .*; delete it'):
     Store.open(out).plan(**names)
   (damage,) = repair(out)
   assert damage.files == (f'plans/{plan.digest}',)
