@@ -3,7 +3,7 @@
 Every file has its size and a CRC-32C of each block of 4 MiB; the list has a checksum of
 itself. A block is checked when it is read, so a large file costs no second reading.
 `input_file` checks whatever it reads from such a folder. Standard library only, and
-google_crc32c where there is a list: zlib's CRC-32 takes three times as long.
+google_crc32c if a folder has a list: zlib's CRC-32 takes three times as long.
 
 A folder without the list is of an older version, or of another program: its files are
 read unchecked.
@@ -32,7 +32,7 @@ _CHUNK = 1 << 19
 """Bytes that are read at once: they are still in the cache when they are copied."""
 
 CURE = f'restore it from a copy; if it was changed on purpose, delete {FILE} beside it'
-"""What helps against damage, unless the folder can be made again."""
+"""Remedy for damage, unless the folder can be made again."""
 
 _DIGITS = 8
 
@@ -42,7 +42,7 @@ class Damaged(InputError):
 
   Attributes:
     path: the file.
-    why: what is wrong with it.
+    why: fault of the file.
   """
 
   def __init__(self, path: str | os.PathLike, why: str, cure: str = CURE):
@@ -51,7 +51,7 @@ class Damaged(InputError):
 
 
 class Listed(NamedTuple):
-  """What the list says of a file.
+  """An entry of the list.
 
   Attributes:
     size: bytes.
@@ -67,8 +67,8 @@ class Checksums:
 
   Attributes:
     folder: the folder.
-    files: name, relative to the folder -> what the list says.
-    notes: what the writer noted beside.
+    files: name, relative to the folder -> entry of the list.
+    notes: texts of the writer.
   """
 
   def __init__(
@@ -96,7 +96,7 @@ class Checksums:
 
     Args:
       name: name of the file; True if it is not listed.
-      path: where it is; None for its place in the folder.
+      path: place of the file; None for its own in the folder.
     """
     listed = self.files.get(name)
     if listed is None:
@@ -112,7 +112,7 @@ class Checksums:
 
     Args:
       name: name of the file.
-      cure: what helps if it is damaged, for messages.
+      cure: remedy if it is damaged, for messages.
 
     Raises:
       Damaged: if it is missing, or its size differs.
@@ -128,8 +128,8 @@ class Blocks:
 
     Args:
       path: the file.
-      listed: what the list says of it; None to check nothing.
-      cure: what helps if it is damaged, for messages.
+      listed: its entry of the list; None to check nothing.
+      cure: remedy if it is damaged, for messages.
 
     Raises:
       Damaged: if it is missing, or its size differs.
@@ -226,7 +226,7 @@ def record(
 
 
 def update(folder: str | os.PathLike, name: str) -> None:
-  """Lists a file anew, if its folder has a list; the notes are dropped."""
+  """Lists a file again, if its folder has a list; the notes are dropped."""
   folder = pathlib.Path(folder)
   if (known := of(folder)) is not None:
     _write(folder, {**known.files, name: measured(folder / name)}, {})

@@ -18,7 +18,7 @@ WORK = 'work'
 
 
 class Work(Protocol):
-  """What is built, as far as its folder."""
+  """A build with a folder of its own."""
 
   def path(self, *names: str) -> pathlib.Path: ...
 

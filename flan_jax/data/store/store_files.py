@@ -66,7 +66,7 @@ class StoreFiles:
 
   Attributes:
     path: folder of the store.
-    cure: what rebuilds a damaged shard, for messages.
+    cure: remedy for a damaged shard, for messages.
   """
 
   def __init__(self, path: pathlib.Path, manifest: Mapping[str, Any]):
