@@ -21,6 +21,7 @@ from flan_jax.inference.rank_options import Scorer
 from flan_jax.interop.huggingface import convert, logit_check
 from flan_jax.jobs import evaluate_checkpoint, held_out, model_source
 from flan_jax.report import schema, tables
+from flan_jax.runtime import checksums
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 from flan_jax.train.eval_log import EvalLog
@@ -249,6 +250,7 @@ def test_only_the_tokenizer_of_the_checkpoint_is_accepted(checkpoint, tmp_path):
   shutil.copytree(checkpoint, tmp_path / 'model')
   config['vocab_size'] = 100
   (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
+  checksums.remove(tmp_path / 'model')
   with pytest.raises(InputError, match='tokenizer has 259 tokens, its embedding 100'):
     evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
 

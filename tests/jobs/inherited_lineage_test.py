@@ -19,6 +19,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import convert, logit_check, training_history
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.report import schema
+from flan_jax.runtime import checksums
 from flan_jax.runtime.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -171,7 +172,12 @@ def test_weights_changed_elsewhere_are_unknown_from_there(family, place, tmp_pat
   tensors[last] = tensors[last].copy()
   tensors[last].reshape(-1)[-1] += np.float32(0.5)  # one number, the last one of all
   save_file(tensors, file, metadata={'format': 'pt'})
-  read = training_history.read if place == 'away' else model_dir.lineage
+  read = training_history.read
+  if place != 'away':
+    read = model_dir.lineage
+    with pytest.raises(InputError, match='if it was changed on purpose, delete'):
+      read(folder)
+    checksums.remove(folder)
   found = read(folder)
   assert [t.model for t in found.trainings] == ['parent', 'child', 'tuned']
   assert [t.datasets is None for t in found.trainings] == [False, False, True]
@@ -212,6 +218,7 @@ def test_a_run_older_than_lineages_is_known_by_its_run_json(family, tmp_path):
     record = json.loads((out / 'model' / 'training.json').read_text())
     del record['lineage'], record['weights']
     (out / 'model' / 'training.json').write_text(json.dumps(record))
+    checksums.remove(out / 'model')  # it is as old as that
     (out / 'run.json').write_text(json.dumps({'initial_checkpoint': start}))
     found = model_dir.lineage(out)
     assert found.known == known
