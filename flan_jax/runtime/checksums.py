@@ -28,7 +28,7 @@ FILE = 'flan_checksums.json'
 BLOCK = 1 << 22
 """Bytes of a block."""
 
-_CHUNK = 1 << 19
+_CHUNK = 1 << 18
 """Bytes that are read at once: they are still in the cache when they are copied."""
 
 CURE = f'restore it from a copy; if it was changed on purpose, delete {FILE} beside it'
@@ -297,9 +297,11 @@ def _numbers(text: str) -> tuple[int, ...]:
 def measured(path: pathlib.Path) -> Listed:
   """Reads a file: its size and checksums."""
   found, size = [], 0
-  with path.open('rb') as file:
-    while data := file.read(BLOCK):
-      found.append(_extend(0, data))
+  with path.open('rb', buffering=0) as file:
+    while data := file.read(min(_CHUNK, BLOCK - size % BLOCK)):
+      if size % BLOCK == 0:
+        found.append(0)
+      found[-1] = _extend(found[-1], data)
       size += len(data)
   return Listed(size, tuple(found))
 
