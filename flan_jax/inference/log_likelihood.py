@@ -5,6 +5,7 @@ those run through the model in batches. Logits are computed only after the token
 predict an answer.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from flan_jax.config.decoder import DecoderConfig, flops_per_token
-from flan_jax.inference import prefix_tree
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.inference import batch_shapes, prefix_tree
+from flan_jax.inference.batch_shapes import Layout, power_of_two
 from flan_jax.inference.prefix_tree import (
   PackedTrees,
   PrefixTrees,
@@ -31,9 +33,6 @@ from flan_jax.inference.sampling import (
 )
 from flan_jax.model.decoder import Decoder
 from flan_jax.model.kv_cache import Cache
-
-_MIN_LENGTH = 64
-"""Minimum length of a packed sequence: below it there is little attention to save."""
 
 _MAX_LOGITS = 2**25
 """Maximum number of logits computed together, to bound memory: 128 MiB."""
@@ -78,7 +77,7 @@ def forward(
   """
   prefix = config.attention == 'prefix'
   kernel = kernel and not prefix and config.window is None
-  hidden_BxLxD = Decoder(config).apply(
+  hidden_BxLxD = Decoder(_in_loop(config)).apply(
     {'params': params},
     packed.tokens,
     positions_BxL=packed.positions,
@@ -89,6 +88,14 @@ def forward(
     method='hidden',
   )
   return cast(jax.Array, hidden_BxLxD)
+
+
+def _in_loop(config: DecoderConfig) -> DecoderConfig:
+  """A config whose layers are a loop of one: unrolled, they compile twice as long.
+
+  Without gradients there is nothing to gain from unrolling.
+  """
+  return dataclasses.replace(config, remat='full')
 
 
 @functools.partial(jax.jit, static_argnames=('config',), donate_argnames=('cache',))
@@ -115,11 +122,33 @@ def forward_cached(
   return cast(tuple[jax.Array, Cache], out)
 
 
+@functools.partial(jax.jit, static_argnames=('sharding',))
+def states(
+  hidden_BxLxD: jax.Array,
+  parents_P: jax.Array,
+  *,
+  sharding: NamedSharding | None = None,
+) -> jax.Array:
+  """Picks the states [P, D] of some tokens, for `predict`.
+
+  A program of its own: that of the head then serves batches of any shape.
+
+  Args:
+    hidden_BxLxD: hidden states, from `forward`.
+    parents_P: int32, b * L + place of the tokens that predict.
+    sharding: sharding of the batch on a mesh, or None.
+  """
+  hidden_PxD = hidden_BxLxD.reshape(-1, hidden_BxLxD.shape[-1])[parents_P]
+  if sharding is not None:
+    over_P = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]))
+    hidden_PxD = jax.lax.with_sharding_constraint(hidden_PxD, over_P)
+  return hidden_PxD
+
+
 @functools.partial(jax.jit, static_argnames=('config', 'sharding'))
 def predict(
   params: Any,
-  hidden_BxLxD: jax.Array,
-  parents_P: jax.Array,
+  hidden_PxD: jax.Array,
   nth_E: jax.Array,
   tokens_E: jax.Array,
   *,
@@ -136,17 +165,12 @@ def predict(
 
   Args:
     params: parameters of `Decoder(config)`.
-    hidden_BxLxD: hidden states, from `forward`.
-    parents_P: int32, b * L + place of the tokens that predict.
-    nth_E: int32, index into `parents_P` for each target.
+    hidden_PxD: states of the tokens that predict.
+    nth_E: int32, index into `hidden_PxD` for each target.
     tokens_E: int32, target tokens.
     config: model config.
     sharding: sharding of the batch on a mesh, or None; the result is replicated.
   """
-  hidden_PxD = hidden_BxLxD.reshape(-1, hidden_BxLxD.shape[-1])[parents_P]
-  if sharding is not None:
-    over_P = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]))
-    hidden_PxD = jax.lax.with_sharding_constraint(hidden_PxD, over_P)
   logits_1xPxV = Decoder(config).apply(
     {'params': params}, hidden_PxD[None], method='head'
   )
@@ -189,6 +213,7 @@ class LogLikelihood:
     self.sharding = sharding
     self.on_batch = on_batch
     self._shards = shards(sharding)
+    self._shapes: set[batch_shapes.Shape] = set()  # whose programs are compiled
 
   def sums(
     self, sequences: Sequence[ScoredSequence], *, progress: Progress | None = None
@@ -237,7 +262,15 @@ class LogLikelihood:
         [sequences[i] for i in fitting.tolist()],
         whole_contexts=self.config.attention == 'prefix',
       )
-      layout = self._layout(prefix_trees)
+      layout = batch_shapes.choose(
+        prefix_trees,
+        config=self.config,
+        batch_size=self.batch_size,
+        sequence_length=self.sequence_length,
+        shards=self._shards,
+        known=self._shapes,
+      )
+      self._shapes |= layout.shapes
       done += take(
         (fitting[members], sums, tokens)
         for members, sums, tokens in self._forward(prefix_trees, layout)
@@ -252,43 +285,9 @@ class LogLikelihood:
     take(self._in_parts(sequences, longer.tolist()))
     return out, computed
 
-  def _layout(self, prefix_trees: PrefixTrees) -> '_Layout':
-    """Chooses the cheapest batch shape for these sequences."""
-    lengths = sorted({*_sequence_lengths(self.sequence_length), self.sequence_length})
-    best = None
-    for sequence_length in lengths:
-      if sequence_length < prefix_trees.max_length:
-        continue
-      trees, sizes = prefix_trees.cut(sequence_length)
-      packed = prefix_tree.pack(sizes, sequence_length=sequence_length)
-      batch_size = self.batch_size * self.sequence_length // sequence_length
-      batch_size = max(1, batch_size // self._shards) * self._shards
-      batches = self._batches(len(packed), batch_size)
-      head = 2 * self.config.vocab_size * self.config.d_model
-      flops = flops_per_token(self.config, sequence_length).forward - head
-      cost = sum(batches) * sequence_length * flops
-      if best is None or cost < best[0]:
-        best = cost, _Layout(trees, sizes, packed, batches, sequence_length)
-    assert best is not None  # the greatest length holds every tree
-    return best[1]
-
-  def _batches(self, count: int, max_size: int) -> list[int]:
-    """Sizes of the batches: `max_size`, and for the rest up to three powers of two."""
-    whole, rest = divmod(count, max_size)
-    out = [max_size] * whole
-    for last in (False, False, True):
-      if rest <= 0:
-        break
-      size = self._shards * _power_of_two(rest // self._shards)
-      if last and size < rest:
-        size *= 2
-      out.append(min(size, max_size))
-      rest -= out[-1]
-    return out
-
   def _alone(
-    self, prefix_trees: PrefixTrees, layout: '_Layout', sums: np.ndarray
-  ) -> Iterator['_Layout']:
+    self, prefix_trees: PrefixTrees, layout: Layout, sums: np.ndarray
+  ) -> Iterator[Layout]:
     """Yields layouts in which NaN sequences that had neighbors run alone.
 
     If every sequence is NaN, the model is broken: one batch of them, evenly drawn, is
@@ -298,8 +297,8 @@ class LogLikelihood:
     crowded = [
       place
       for trees in layout.packed
-      for place in _places(layout, trees)
-      if len(_places(layout, trees)) > 1
+      for place in layout.places(trees)
+      if len(layout.places(trees)) > 1
     ]
     nan = [place for place in crowded if np.isnan(sums[order[place]])]
     if not nan:
@@ -315,11 +314,11 @@ class LogLikelihood:
         trees=[range(place, place + 1) for place in part],
         sizes=np.array(lengths),
         packed=[[i] for i in range(len(part))],
-        batches=self._batches(len(part), max_size),
+        batches=batch_shapes.in_powers(len(part), max_size, shards=self._shards),
       )
 
   def _forward(
-    self, prefix_trees: PrefixTrees, layout: '_Layout'
+    self, prefix_trees: PrefixTrees, layout: Layout
   ) -> Iterator[tuple[np.ndarray, np.ndarray, Computed]]:
     """Yields (members, their sums, tokens computed) batch by batch."""
     start = 0
@@ -398,8 +397,8 @@ class LogLikelihood:
     parents, nth = np.unique(targets.parent, return_inverse=True)
     order = np.argsort(nth, kind='stable')
     nth = nth[order]
-    P = min(_MAX_PREDICTIONS, _power_of_two(_MAX_LOGITS // self.config.vocab_size))
-    P = min(P, 2 * _power_of_two(len(parents) - 1)) if len(parents) > 1 else 1
+    P = min(_MAX_PREDICTIONS, power_of_two(_MAX_LOGITS // self.config.vocab_size))
+    P = min(P, 2 * power_of_two(len(parents) - 1)) if len(parents) > 1 else 1
     P = -(-P // self._shards) * self._shards
     E = 4 * P
     out = np.empty((len(order), 2), np.float32)
@@ -411,8 +410,7 @@ class LogLikelihood:
       places = order[start:stop]
       found = predict(
         self._params,
-        hidden_BxLxD,
-        _padded(some, P),
+        states(hidden_BxLxD, _padded(some, P), sharding=self.sharding),
         _padded(nth[start:stop] - first, E),
         _padded(targets.token[places], E),
         config=self.config,
@@ -428,37 +426,6 @@ def _runs_kernel(config: DecoderConfig) -> bool:
   device = jax.devices()[0]
   old = device.device_kind in ('TPU v2', 'TPU v3')
   return device.platform == 'tpu' and (config.dtype == 'float32' or not old)
-
-
-class _Layout(NamedTuple):
-  """Assignment of trees to packed sequences, and the shapes of the batches.
-
-  Attributes:
-    trees: places of each tree, as PrefixTrees.cut returns them.
-    sizes: tokens of each tree.
-    packed: trees of each packed sequence.
-    batches: packed sequences of each batch.
-    sequence_length: length of a packed sequence.
-  """
-
-  trees: Sequence[range]
-  sizes: np.ndarray
-  packed: list[list[int]]
-  batches: list[int]
-  sequence_length: int
-
-
-def _places(layout: _Layout, trees: Sequence[int]) -> list[int]:
-  """Places of all sequences of some trees."""
-  return [place for i in trees for place in layout.trees[i]]
-
-
-def _sequence_lengths(stop: int) -> Iterator[int]:
-  """Yields the lengths of `padded_length` from _MIN_LENGTH to below `stop`."""
-  length = _MIN_LENGTH
-  while length < stop:
-    yield length
-    length = padded_length(length + 1)
 
 
 def _targets_within(
@@ -486,8 +453,3 @@ def _summed(targets: Targets, scores_Ex2: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:
   return np.pad(array, (0, length - len(array))).astype(np.int32)
-
-
-def _power_of_two(number: int) -> int:
-  """Returns the largest power of two that is at most `number`."""
-  return 1 << (max(1, number).bit_length() - 1)

@@ -8,6 +8,7 @@ the log-probabilities of the option and its EOS, by default not normalized by le
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,9 +137,9 @@ class Scorer:
         field='Evaluate.batch_size',
       )
 
-  @property
+  @functools.cached_property
   def likelihood(self) -> LogLikelihood:
-    """Scores of any token sequences, with the same batches."""
+    """Scores of any token sequences, with the same batches; keeps their shapes."""
     return LogLikelihood(
       self.params,
       config=self.config,

@@ -103,7 +103,8 @@ def test_counts_tokens(scorer):
   """Padding counts; the naive count has the prompt once per option."""
   prompt = np.full(20, 7, np.int32)
   options = tuple(np.full(k, 8, np.int32) for k in (1, 2, 3, 9))
-  scored = scorer.loglikelihood([Request(prompt, options)])
+  fresh = dataclasses.replace(scorer)  # no program of another shape to use again
+  scored = fresh.loglikelihood([Request(prompt, options)])
   # 21 tokens of the prompt and, since these options begin alike, 9 of the longest, in
   # one sequence of 64; or naively two sequences padded to 30 and two padded to 23.
   assert scored.tokens_scored == 64
