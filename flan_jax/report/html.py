@@ -15,6 +15,7 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.evaluate import calibration, contamination, predictions
 from flan_jax.report import (
   canvas,
+  costs,
   explanations,
   published,
   schema,
@@ -93,6 +94,7 @@ def render(
     statements=statements,
     explanations=explanations,
     columns=_columns(report, with_base),
+    costs=costs.by_dataset(report['timing']),
     tested=tested,
     each=shown_answers.EXAMPLES,
     min_words=contamination.MIN_WORDS,
