@@ -399,7 +399,14 @@ def load(path: str | os.PathLike) -> Tokenizer:
     return SentencePiece(input_file.read_bytes(file), name=file.name)
   config = file.with_name('tokenizer_config.json')
   beside = input_file.read_object(config) if config.is_file() else {}
-  return HuggingFace(input_file.read_bytes(file), beside, name=file.name)
+  model = input_file.read_bytes(file)
+  return _hugging_face(model, json.dumps(beside, sort_keys=True), file.name)
+
+
+@functools.lru_cache(4)
+def _hugging_face(model: bytes, config: str, name: str) -> Tokenizer:
+  """One tokenizer for equal files: to parse 49,152 tokens takes half a second."""
+  return HuggingFace(model, json.loads(config), name=name)
 
 
 def trained_name(vocab_size: int) -> str:

@@ -5,6 +5,7 @@
 to worker processes in the environment.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -36,6 +37,12 @@ _expected: dict[str, str] = {}
 
 def installed() -> tuple[str, ...]:
   """Names of the modules that entry points admit."""
+  return _entry_points(tuple(sys.path))
+
+
+@functools.lru_cache(8)
+def _entry_points(path: tuple[str, ...]) -> tuple[str, ...]:
+  """Reads them from the distributions in the folders of `path`, which is sys.path."""
   points = importlib.metadata.entry_points(group=GROUP)
   return tuple(dict.fromkeys(point.module for point in points))
 

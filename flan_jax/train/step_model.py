@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 
@@ -35,7 +34,6 @@ from flan_jax.runtime import atomic_file, renamed_keys
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.progress import Progress
 from flan_jax.runtime.renamed_keys import upgraded
-from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import lora, tuning
 from flan_jax.train.run_dir import RunDir
 
@@ -134,6 +132,8 @@ def expand(path: str) -> list[str]:
 
 def steps(folder: str) -> list[int]:
   """The steps of a run that can be loaded: its checkpoints, and its tuned model."""
+  import orbax.checkpoint as ocp  # takes a while, which most models need not wait for
+
   place = epath.Path(folder) / 'checkpoints'
   found = set(ocp.utils.checkpoint_steps(place)) if place.exists() else set()
   last = _last_step(RunDir(folder))
@@ -390,6 +390,8 @@ class _Arrays:
   """
 
   def __init__(self, found: RunStep):
+    import orbax.checkpoint as ocp
+
     index = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
       primary_host=index,
@@ -424,6 +426,10 @@ class _Arrays:
     Raises:
       InputError: if it cannot be read, or holds other bits than were saved.
     """
+    import orbax.checkpoint as ocp
+
+    from flan_jax.train import checkpoint as checkpoint_lib
+
     path = ('params', *name.split('/'))
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     item, how = (traverse_util.unflatten_dict({path: x}) for x in (0, as_numpy))

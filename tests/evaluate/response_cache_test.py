@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from oracle import BYTES, RANKED, WRITTEN, Oracle, examples
@@ -178,3 +179,15 @@ def test_fingerprints_of_different_parameters_differ():
   other = {'a': np.arange(4.0), 'b': {'c': np.ones((2, 3), np.float32) * 1.001}}
   assert response_cache.fingerprint(params) == response_cache.fingerprint(params)
   assert response_cache.fingerprint(params) != response_cache.fingerprint(other)
+
+
+def test_the_host_hashes_as_a_program_does(monkeypatch):
+  rng = np.random.default_rng(0)
+  params = {
+    'wide': rng.normal(size=(3, 5, 7)).astype(np.float32),
+    'narrow': jax.numpy.asarray(rng.normal(size=(300, 7)), jax.numpy.bfloat16),
+    'one': np.float32(-2),
+  }
+  on_host = response_cache.fingerprint(params)
+  monkeypatch.setattr(response_cache, '_ON_HOST', 0)
+  assert response_cache.fingerprint(params) == on_host
