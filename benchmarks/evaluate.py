@@ -7,16 +7,17 @@ Both score the same examples, prompts and token ids with the same weights, in fl
 the CPU: options without EOS, no separator, one space before an option. lm-eval runs its
 Hugging Face backend. Printed for each dataset: examples per second of wall time and of
 processor time (all cores, this process only), tokens computed, padding included, the
-largest difference of a log-probability, and how often the same option wins. Without
---against, flan_jax alone.
+largest difference of a log-probability, and how often the same option wins. Every
+dataset has two disjoint samples of rows, each with its own ratios, since a speed that
+holds for some rows may not hold for others. Without --against, flan_jax alone.
 
 FOLDER holds TFDS records as JSON Lines, as `flan fetch --from` takes them.
 """
 
 import argparse
-import itertools
 import json
 import pathlib
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -62,15 +63,26 @@ def timed(work: Callable):
   return out, Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def read_examples(data: pathlib.Path, name: str, count: int) -> list[Example]:
-  """Reads the first examples of a dataset."""
+def read_samples(
+  data: pathlib.Path, name: str, count: int, *, samples: int
+) -> list[list[Example]]:
+  """Draws disjoint samples of a dataset's rows, of `count` each or what there is."""
   dataset = registry.get(name)
-  path = data / f'{DATASETS[name]}.jsonl'
-  with path.open(encoding='utf-8') as lines:
-    return [
-      dataset.read(json.loads(line), str(i))
-      for i, line in enumerate(itertools.islice(lines, count))
+  lines = (data / f'{DATASETS[name]}.jsonl').read_text(encoding='utf-8').splitlines()
+  order = random.Random(0).sample(range(len(lines)), len(lines))
+  count = min(count, len(lines) // samples)
+  return [
+    [
+      dataset.read(json.loads(lines[i]), str(i))
+      for i in order[part * count : (part + 1) * count]
     ]
+    for part in range(samples)
+  ]
+
+
+def read_examples(data: pathlib.Path, name: str, count: int) -> list[Example]:
+  """Draws one sample."""
+  return read_samples(data, name, count, samples=1)[0]
 
 
 def requests(
@@ -170,20 +182,37 @@ class LmEval:
 
 
 def scoring(scorer: Scorer, lm_eval: LmEval | None, args: argparse.Namespace) -> None:
-  """Prints a line a dataset, the sum, and the sum at equal numbers of examples."""
+  """Prints a line for each dataset and sample of rows, and the ratios side by side."""
+  ratios = {}
+  for part in range(args.samples):
+    print(f'sample {part + 1} of {args.samples}')
+    for row, ratio in sample_scoring(scorer, lm_eval, args, part).items():
+      ratios.setdefault(row, []).append(ratio)
+  print('\nfaster, in wall seconds and in processor seconds, by sample of rows')
+  for row, found in ratios.items():
+    each = '   '.join(f'{wall:>5.1f}x {cpu:>5.1f}x' for wall, cpu in found)
+    print(f'{row:>14}   {each}')
+
+
+def sample_scoring(
+  scorer: Scorer, lm_eval: LmEval | None, args: argparse.Namespace, part: int
+) -> dict[str, tuple[float, float]]:
+  """Prints a line a dataset, the sum, and the sum at equal numbers of examples.
+
+  Returns:
+    Row -> how much faster, in wall seconds and in processor seconds.
+  """
   print(
     f'{"dataset":>14} {"n":>5} {"options":>7} {"flan/s":>8} {"again":>8} {"cpu":>8} '
     f'{"other/s":>8} {"cpu":>8} {"faster":>7} {"cpu":>6} {"flan":>9} {"other":>9} '
     f'{"share":>6} {"differ":>8} {"agree":>6}',
     flush=True,
   )
-  total, alike = np.zeros(8), np.zeros(8)
+  total, alike, ratios = np.zeros(8), np.zeros(8), {}
   for name in args.datasets:
+    examples = read_samples(args.data, name, args.examples, samples=args.samples)[part]
     found = requests(
-      name,
-      read_examples(args.data, name, args.examples),
-      prompt_style=args.prompt_style,
-      tokenizer=scorer.tokenizer,
+      name, examples, prompt_style=args.prompt_style, tokenizer=scorer.tokenizer
     )
     first, first_cost = timed(lambda found=found: scorer.loglikelihood(found))
     scored, cost = timed(lambda found=found: scorer.loglikelihood(found))
@@ -204,13 +233,21 @@ def scoring(scorer: Scorer, lm_eval: LmEval | None, args: argparse.Namespace) ->
     alike += np.array(numbers) * args.examples / len(found)
     options = np.mean([len(request.options) for request in found])
     print(_line(name, options, numbers, differ, agree), flush=True)
+    ratios[name] = _faster(numbers)
     beside = {'peer': 'lm-eval', 'peer_value': len(found) / other.cpu}
     figures.add(
-      f'options of {name}', len(found) / cost.cpu, 'examples/CPU s',
+      f'options of {name}, sample {part + 1}', len(found) / cost.cpu, 'examples/CPU s',
       **(beside if lm_eval else {}),
     )  # fmt: skip
-  print(_line('sum', np.nan, total, np.nan, np.nan))
-  print(_line('equal n', np.nan, alike, np.nan, np.nan))
+  for row, numbers in (('sum', total), ('equal n', alike)):
+    print(_line(row, np.nan, numbers, np.nan, np.nan))
+    ratios[row] = _faster(numbers)
+  return ratios
+
+
+def _faster(numbers) -> tuple[float, float]:
+  _, _, wall, cpu, _, other_wall, other_cpu, _ = numbers
+  return other_wall / wall, other_cpu / cpu
 
 
 def _line(name, options, numbers, differ, agree) -> str:
@@ -290,6 +327,9 @@ def main() -> None:
   parser.add_argument('--against', help='same model as a Hugging Face folder')
   parser.add_argument(
     '--examples', type=int, default=16, help='examples of each dataset'
+  )
+  parser.add_argument(
+    '--samples', type=int, default=2, help='disjoint samples of rows to score'
   )
   parser.add_argument('--datasets', nargs='+', default=list(DATASETS))
   parser.add_argument(

@@ -39,7 +39,7 @@ _MAX_LOGITS = 2**25
 
 _MAX_PREDICTIONS = 128
 """Maximum number of tokens whose logits are computed together: small, since the last
-group is padded to a power of two, but enough to pay for reading the vocabulary."""
+group is padded, but enough to pay for reading the vocabulary."""
 
 
 class Computed(NamedTuple):
@@ -397,8 +397,7 @@ class LogLikelihood:
     parents, nth = np.unique(targets.parent, return_inverse=True)
     order = np.argsort(nth, kind='stable')
     nth = nth[order]
-    P = min(_MAX_PREDICTIONS, power_of_two(_MAX_LOGITS // self.config.vocab_size))
-    P = min(P, 2 * power_of_two(len(parents) - 1)) if len(parents) > 1 else 1
+    P = _predictions(len(parents), self.config.vocab_size)
     P = -(-P // self._shards) * self._shards
     E = 4 * P
     out = np.empty((len(order), 2), np.float32)
@@ -419,6 +418,19 @@ class LogLikelihood:
       out[places] = np.asarray(found)[: stop - start]
       start = stop
     return out
+
+
+def _predictions(count: int, vocab_size: int) -> int:
+  """Returns the tokens whose logits are computed together: 2, 8, 32 or 128.
+
+  Fewer sizes are fewer programs, each of which takes longer to compile than the
+  padding takes.
+  """
+  limit = min(_MAX_PREDICTIONS, power_of_two(_MAX_LOGITS // vocab_size))
+  size = 2
+  while size < min(count, limit):
+    size *= 4
+  return min(size, limit)
 
 
 def _runs_kernel(config: DecoderConfig) -> bool:
