@@ -15,6 +15,7 @@ FOLDER holds TFDS records as JSON Lines, as `flan fetch --from` takes them.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import random
@@ -210,6 +211,7 @@ def sample_scoring(
   )
   total, alike, ratios = np.zeros(8), np.zeros(8), {}
   for name in args.datasets:
+    scorer = dataclasses.replace(scorer)  # each dataset as if it were the first
     examples = read_samples(args.data, name, args.examples, samples=args.samples)[part]
     found = requests(
       name, examples, prompt_style=args.prompt_style, tokenizer=scorer.tokenizer

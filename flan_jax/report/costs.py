@@ -59,5 +59,5 @@ def _cost(dataset: str, model: str, counts: Mapping[str, Any]) -> Cost:
 
 
 def _some(count: float) -> str:
-  """A count, or a dash where there is none."""
+  """A count, or a dash for none."""
   return f'{count:,.0f}' if count else '–'
