@@ -16,6 +16,7 @@ FOLDER holds TFDS records as JSON Lines, as `flan fetch --from` takes them.
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import random
@@ -211,16 +212,17 @@ def sample_scoring(
   )
   total, alike, ratios = np.zeros(8), np.zeros(8), {}
   for name in args.datasets:
-    scorer = dataclasses.replace(scorer)  # each dataset as if it were the first
     examples = read_samples(args.data, name, args.examples, samples=args.samples)[part]
     found = requests(
       name, examples, prompt_style=args.prompt_style, tokenizer=scorer.tokenizer
     )
-    first, first_cost = timed(lambda found=found: scorer.loglikelihood(found))
-    scored, cost = timed(lambda found=found: scorer.loglikelihood(found))
+    fresh = dataclasses.replace(scorer)  # each dataset as if it were the first
+    rank = functools.partial(fresh.loglikelihood, found)
+    (_, first_cost), (scored, cost) = timed(rank), timed(rank)
     numbers = [len(found), first_cost.wall, cost.wall, cost.cpu, scored.tokens_scored]
     other, differ, agree = Cost(np.nan, np.nan), np.nan, np.nan
     if lm_eval is not None:
+      lm_eval.loglikelihood(found[:1])  # warms up
       lm_eval.computed = 0
       scores, other = timed(lambda found=found: lm_eval.loglikelihood(found))
       pairs = list(zip(scored.log_probabilities, scores, strict=True))
