@@ -113,5 +113,5 @@ def ranking(job: Job) -> list[str]:
     'evaluate.py', '--data', data, '--checkpoint', ours, '--against', model,
     '--batch-size', '8', '--sequence-length', '512', '--prompt-style', 'no_template',
     small=('--examples', '1', '--datasets', 'piqa'),
-    full=('--examples', '16', '--generate', '16'),
+    full=('--examples', '8', '--generate', '16'),  # of each of two samples
   )  # fmt: skip
