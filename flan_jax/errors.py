@@ -37,6 +37,22 @@ def did_you_mean(got: str, legal: Iterable[str], *, max_names: int = 3) -> str:
   return f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
 
 
+MAX_LINE = 1_500
+"""Maximum number of characters of an error on the terminal."""
+
+
+def one_line(text: str) -> str:
+  """The text of an error as one line; the middle of a very long one is left out.
+
+  The name of the setting stands at its beginning, and the rule at its end.
+  """
+  line = ' '.join(text.split())
+  if len(line) <= MAX_LINE:
+    return line
+  half = (MAX_LINE - 5) // 2
+  return f'{line[:half]} ... {line[-half:]}'
+
+
 def raised_at(error: BaseException) -> str:
   """Returns file:line of the user's code that an error came out of.
 

@@ -1,6 +1,7 @@
 """`flan VERB`: parses and dispatches. Standard library only: `--help` is instant."""
 
 import argparse
+import errno
 import importlib
 import itertools
 import os
@@ -11,7 +12,7 @@ from flan_jax import __version__
 from flan_jax.cli import ask_flags, export_flags, launch_flags, rows_flags, study_flags
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.cli.parsers import Parser
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.errors import InputError, did_you_mean, one_line
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
 
 
@@ -401,6 +402,17 @@ def _split_passed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   return own, passed
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+  """Refuses what is no text: it would fail wherever it is written or printed."""
+  for argument in arguments:
+    try:
+      argument.encode('utf-8')
+    except UnicodeEncodeError:
+      raise InputError(f'argument {argument!r}: no text; must be UTF-8') from None
+    if '\0' in argument:
+      raise InputError(f'argument {argument!r}: has a NUL; must be a text')
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
   arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -409,6 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if arguments[:1] == ['plan']:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # plan compiles and runs nothing
   try:
+    _check_text(arguments)
     arguments, passed = _split_passed(arguments)
     arguments, command = _split_command(arguments)
     arguments, gin = split_gin(arguments)
@@ -444,7 +457,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except OSError as error:
     if error.filename is None:
       raise
-    code = 2 if isinstance(error, _BAD_PATHS) else 1
+    bad = isinstance(error, _BAD_PATHS) or error.errno in _BAD_NAMES
+    code = 2 if bad else 1
     return _failed(f'{str(error.filename)!r}: {error.strerror}', code=code)
   except (MemoryError, RuntimeError) as error:
     if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
@@ -467,6 +481,10 @@ _BAD_PATHS = (
 """Errors of a path that the user gave: bad input, exit code 2; others are failures."""
 
 
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""Further errors of a path that the user gave."""
+
+
 def _failed(why: str, *, code: int) -> int:
-  print(f'flan: error: {" ".join(why.split())}', file=sys.stderr)
+  print(f'flan: error: {one_line(why)}', file=sys.stderr)
   return code

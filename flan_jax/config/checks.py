@@ -29,13 +29,48 @@ def check(name: str, value: Any, rule: Rule, *, field: str | None = None) -> Non
 
 def shown(value: Any) -> str:
   """A value as messages show it: numbers with separators, long values shortened."""
-  if isinstance(value, (int, float)) and not isinstance(value, bool):
+  if isinstance(value, int) and not isinstance(value, bool):
+    if abs(value) >= 10**_DIGITS:
+      return f'a number of {int(abs(value).bit_length() * math.log10(2)) + 1:,} digits'
     return f'{value:,}'
+  if isinstance(value, float):
+    return f'{value:,}' if abs(value) < 10**_DIGITS else str(value)
   text = repr(value)
   return text if len(text) <= _WIDTH else f'{text[: _WIDTH - 3]}...'
 
 
 _WIDTH = 120
+_DIGITS = 24
+"""A number with more digits is not written out."""
+
+
+def sound(value: Any) -> str:
+  """Any value: its numbers are finite and of 64 bits, its texts can be written."""
+  if isinstance(value, float):
+    return '' if math.isfinite(value) else 'must be a finite number'
+  if isinstance(value, int):
+    return '' if -(2**63) <= value < 2**63 else 'must be a number of 64 bits'
+  if isinstance(value, str):
+    return _writable(value)
+  if isinstance(value, (list, tuple)):
+    return next(filter(None, map(sound, value)), '')
+  if isinstance(value, dict):
+    return sound(list(value)) or sound(list(value.values()))
+  return ''
+
+
+def _writable(text: str) -> str:
+  if '\0' in text:
+    return 'must be a text without NUL'
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError:
+    return 'must be a text that UTF-8 has, without surrogates'
+  return ''
+
+
+INT32 = 2**31 - 1
+"""Maximum size or count: devices compute with integers of 32 bits."""
 
 
 def one_of(*legal: str) -> Rule:
@@ -57,6 +92,17 @@ def at_least(least: float, *, finite: bool = False) -> Rule:
     if value >= least and not (finite and value == math.inf):
       return ''
     return f'must be {least:,} or more; the nearest is {least:,}'
+
+  return rule
+
+
+def count(least: int, most: int = INT32) -> Rule:
+  """A number from `least` to `most`."""
+
+  def rule(value: int) -> str:
+    if value > most:
+      return f'must be {most:,} or less; the nearest is {most:,}'
+    return at_least(least)(value)
 
   return rule
 

@@ -28,6 +28,7 @@ from flan_jax.config import (
   setting,
   study,
   training,
+  value_types,
 )
 from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
@@ -35,6 +36,7 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.config.parsing import (
   MACRO,
+  MAX_VALUES,
   TOP,
   Inside,
   Macro,
@@ -44,7 +46,6 @@ from flan_jax.config.parsing import (
 )
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.search import find, is_shipped, shipped, split_paths
-from flan_jax.config.value_types import fits, rule
 from flan_jax.config.written import flatten, written
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import modules
@@ -116,6 +117,7 @@ class Config:
     self.bindings: dict[tuple[str, str], Bound] = {}
     self._named: dict[str, str] = {}
     self._built: set[str] = set()
+    self._resolved = 0  # values of the binding that is being resolved
     self._used: set[tuple[str, str]] = set()  # bindings that a recipe has taken
     self._open: list[pathlib.Path] = []  # files being read, the outermost first
 
@@ -132,6 +134,8 @@ class Config:
       text = found.read_text(encoding='utf-8')
     except UnicodeDecodeError:
       raise InputError(f'gin file {path!r}: not text; must be UTF-8') from None
+    except OSError as error:
+      raise InputError(f'gin file {path!r}: {error.strerror}') from None
     self._open.append(found.resolve())
     self._parse(text, str(found))
     self._open.pop()
@@ -146,10 +150,14 @@ class Config:
         f'--gin.{flag}: got name {name!r}; must be --gin.NAME=VALUE, as '
         '--gin.TRAIN_STEPS=500'
       )
+    with contextlib.suppress(SyntaxError):
+      return self._parse(f'{name} = {value}', f'--gin.{name}')
     try:
-      self._parse(f'{name} = {value}', f'--gin.{name}')
-    except SyntaxError:
       self._parse(f'{name} = {value!r}', f'--gin.{name}')
+    except SyntaxError:
+      raise InputError(
+        f'--gin.{name}: got name {name!r}; must be a macro or CLASS.FIELD'
+      ) from None
 
   def _parse(self, text: str, source: str) -> None:
     from gin import config_parser
@@ -241,6 +249,9 @@ class Config:
       inside: the function that the value is an argument of.
     """
     value, origin = bound
+    self._resolved += 1
+    if self._resolved > MAX_VALUES:
+      raise InputError(f'{origin}: {what}: has more than {MAX_VALUES:,} values')
     if isinstance(value, Macro):
       return self._resolve_macro(value.name, origin, what, inside=inside)
     if isinstance(value, Reference):
@@ -303,10 +314,7 @@ class Config:
     for argument, bound in sorted(arguments.items()):
       value, at = self.resolve(bound, f'{key}.{argument}', inside=within)
       hint = function.hint(argument)
-      if not fits(value, hint, late=True):
-        raise InputError(
-          f'{at}: {key}.{argument} = {written(value)}; ' + rule(value, hint, late=True)
-        )
+      value_types.check(f'{key}.{argument}', value, hint, at, late=True)
       values[argument] = value
     return Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
 
@@ -344,8 +352,11 @@ class Config:
   def _origin(self, selector: str, field: str) -> str:
     """Place where the value of a field was given; '' if nothing binds it."""
     for key in keys(selector):
-      bound = self.bindings.get((key, field))
+      bound, seen = self.bindings.get((key, field)), set[str]()
       while bound is not None and isinstance(bound.value, Macro):
+        if bound.value.name in seen:
+          break
+        seen.add(bound.value.name)
         bound = self.macros.get(bound.value.name)
       if bound is not None:
         return bound.origin
@@ -446,12 +457,11 @@ class Config:
       bound = self.bindings.get((name, field.name))
       if bound is None:
         continue
+      self._resolved = 0
       value, origin = self.resolve(bound, f'{name}.{field.name}')
       hint = hints[field.name]
-      if not fits(value, hint):
-        got = written(value)
-        raise InputError(f'{origin}: {name}.{field.name} = {got}; {rule(value, hint)}')
-      values[field.name] = float(value) if hint is float else value
+      value_types.check(f'{name}.{field.name}', value, hint, origin)
+      values[field.name] = value_types.as_number(value, hint)
     return values
 
   def text(self, values: Any) -> str:

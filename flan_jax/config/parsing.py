@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flan_jax.config import functions
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, said
 
 MACRO = ('macro', 'gin.macro')
 """Names of the function that macros stand for, which are written out in old files."""
@@ -41,6 +41,13 @@ def macros_in(value: Any) -> Iterator[str]:
       yield from macros_in(pair)
 
 
+MAX_DEPTH = 100
+"""Maximum number of macros and functions in one another."""
+
+MAX_VALUES = 100_000
+"""Maximum number of values in a setting, its macros and functions written out."""
+
+
 class Inside(NamedTuple):
   """Functions and macros around a value.
 
@@ -60,6 +67,11 @@ class Inside(NamedTuple):
     Raises:
       InputError: if it is around itself.
     """
+    if len(self.seen) >= MAX_DEPTH:
+      raise InputError(
+        f'{origin}: {self.seen[0]} -> ... -> {name}: more than {MAX_DEPTH} macros and '
+        'functions in one another'
+      )
     if name in self.seen:
       chain = ' -> '.join((*self.seen, name))
       what = 'macro' if name.startswith('%') else 'function'
@@ -104,17 +116,31 @@ def statements(text: str, source: str, *, named: dict[str, str]) -> list[Any]:
       named.setdefault(macro_name, source)
       return Macro(macro_name)
 
+  is_flag = source.startswith('--gin.')
   try:
-    return list(config_parser.ConfigParser(text, Delegate()))
+    found = list(config_parser.ConfigParser(text, Delegate()))
   except SyntaxError as error:
-    if source.startswith('--gin.'):
+    if is_flag:
       raise
-    what = error.msg.splitlines()[0]
+    what = (error.msg or 'not gin').splitlines()[0]
     raise InputError(f'{source}:{error.lineno}: {what}') from None
   except tokenize.TokenError:
     raise _unclosed(text, source) from None
-  except TypeError as error:  # a list as the key of a dictionary
-    raise InputError(f'{source}: not gin: {error}') from None
+  except _NO_LITERAL as error:
+    what = _WHY.get(type(error)) or said(error).partition(': ')[2]
+    raise InputError(f'{source}: not gin: {what}') from None
+  if is_flag and len(found) != 1:
+    raise SyntaxError('several statements')
+  return found
+
+
+_NO_LITERAL = (TypeError, ValueError, RecursionError, MemoryError, OverflowError)
+"""Errors of Python's own parser at text that is none of its literals."""
+
+_WHY: dict[type, str] = {
+  RecursionError: 'too many levels of brackets',
+  MemoryError: 'too many levels of brackets',
+}
 
 
 def _unclosed(text: str, source: str) -> Exception:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from flan_jax.config.checks import Rule, shown
+from flan_jax.config.checks import Rule, shown, sound
 from flan_jax.errors import InputError
 
 
@@ -72,15 +72,18 @@ def refusal(settings: Any, name: str, wrong: str, *, got: str | None = None):
 
 
 def check_fields(settings: Any) -> None:
-  """Holds every field against its rule, in their order.
+  """Holds every field against its rule, and what holds of any value, in their order.
 
   Raises:
-    InputError: at the first field that breaks its rule; carries the field.
+    InputError: at the first field that breaks one; carries the field.
   """
-  for name, rule in rules(type(settings)):
-    wrong = rule(getattr(settings, name))
+  own = dict(rules(type(settings)))
+  for field in dataclasses.fields(settings):
+    value = getattr(settings, field.name)
+    rule = own.get(field.name)
+    wrong = (rule and rule(value)) or sound(value)
     if wrong:
-      raise refusal(settings, name, wrong)
+      raise refusal(settings, field.name, wrong)
 
 
 def rules(cls: type) -> Iterator[tuple[str, Rule]]:

@@ -7,7 +7,10 @@ import typing
 from typing import Any
 
 from flan_jax.config import setting
+from flan_jax.config.checks import shown, sound
 from flan_jax.config.recipe import Recipe
+from flan_jax.config.written import written
+from flan_jax.errors import InputError
 
 _ARRAYS = ('numpy', 'jax', 'jaxlib')
 """Libraries whose arrays a number or a list stands for."""
@@ -91,6 +94,46 @@ def _items_fit(value: Any, cls: type, hints: tuple[Any, ...], *, late: bool) -> 
   return True
 
 
+def check(name: str, value: Any, hint: Any, origin: str, *, late: bool = False) -> None:
+  """Checks that a gin value has the type of what it is bound to, and is sound.
+
+  Args:
+    name: name of the field or the argument.
+    value: the value.
+    hint: its annotation.
+    origin: place where it was given.
+    late: as in `fits`; the value of a field is held against its rule later.
+
+  Raises:
+    InputError: if it has not.
+  """
+  wrong = ''
+  if not fits(value, hint, late=late):
+    wrong = rule(value, hint, late=late)
+  elif late:
+    wrong = sound(value)
+  if wrong:
+    raise InputError(f'{origin}: {name} = {_brief(value)}; {wrong}')
+
+
+def as_number(value: Any, hint: Any) -> Any:
+  """A value that fits its annotation; an integer that stands for a number, as one."""
+  if hint is not float or abs(value) >= 2**63:  # which no rule takes
+    return value
+  return float(value)
+
+
+def _brief(value: Any) -> str:
+  """A value in gin; of a long one, its beginning."""
+  if type(value) is int:
+    return str(value) if abs(value) < 2**63 else shown(value)
+  text = written(value)
+  return text if len(text) <= _WIDTH else f'{text[:_WIDTH]}...'
+
+
+_WIDTH = 200
+
+
 def rule(value: Any, hint: Any, *, late: bool = False) -> str:
   """Says what a value that does not fit must be, and which item of it is at fault."""
   return f'must be {describe(hint)}{_at_fault(value, hint, late=late)}'
@@ -113,7 +156,7 @@ def _at_fault(value: Any, hint: Any, *, late: bool) -> str:
     items += [(item, arguments[0], '') for item in value]
   for item, wanted, place in items:
     if not fits(item, wanted, late=late):
-      return f'; {item!r}{place} is not {describe(wanted)}'
+      return f'; {_brief(item)}{place} is not {describe(wanted)}'
   return ''
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from flan_jax import __version__
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, one_line
 from flan_jax.runtime import network
 from flan_jax.runtime.preemption import INTERRUPTED
 
@@ -315,7 +315,7 @@ def run_and_exit(run: Callable[[], int]) -> NoReturn:
   try:
     code = run()
   except InputError as error:
-    print(f'flan: error: {" ".join(str(error).split())}', file=sys.stderr)
+    print(f'flan: error: {one_line(str(error))}', file=sys.stderr)
     code = 2
   except Exception as error:
     if is_peer_loss(error):

@@ -4,7 +4,7 @@ import dataclasses
 import random
 import typing
 
-from flan_jax.config import gin, setting
+from flan_jax.config import gin
 
 NUMBERS = (
   *('0', '1', '2', '-1', '-5', '0.5', '1.5', '-0.0', '1e400', '-1e400', '1e-400'),
@@ -19,7 +19,18 @@ TEXTS = (
   *('a' * 10_000, "'../../..'", "'gs://'", "'gs://b/../..'", "'gs://b/x'", "'s3://x'"),
   *("'/dev/null'", "'/proc/self/mem'", "'.'", "'/'", "'~'", "'*'", "'x@*'", "'x@-1'"),
   *("'x@99999999999999999999'", "'x@nan'", "'microworld@3'", "'file.txt'", "'\\n'"),
-  *('"unclosed', "'unclosed", "'''", '"""x', '\\', '\\x', '${HOME}', '$(id)', '-', '--'),
+  *(
+    '"unclosed',
+    "'unclosed",
+    "'''",
+    '"""x',
+    '\\',
+    '\\x',
+    '${HOME}',
+    '$(id)',
+    '-',
+    '--',
+  ),
   *("'x.jsonl'", "'{split}.jsonl'", "'**/*.jsonl'", "'.gitignore'", "'a/' * 999"),
   *("b'bytes'", "f'{1}'", "'a' 'b'", "r'\\'", "'\\N{BELL}'", "'\\N{NO SUCH}'"),
 )
@@ -30,14 +41,14 @@ STRUCTURES = (
   *('(1,)', '(1)', "('x',)", "('x', 'x')", '(None,)', '(True,)', '((),)', '(nan,)'),
   *('(0, 0)', '(-1,)', '[1, 2]', '{1: 2}', '{[]: 1}', '{{}: 1}', '{1, 2}', '{1: }'),
   *("{'inputs': -1}", "{'inputs': 1e9}", "{'inputs': True}", "{'nosuch': 3}"),
-  *("{'inputs': 99999999999999999999}", "{'inputs': {'inputs': 3}}", "{1: {}}"),
+  *("{'inputs': 99999999999999999999}", "{'inputs': {'inputs': 3}}", '{1: {}}'),
   *('(' * 50, '(' * 300, '(' * 90 + ')' * 90, '(' * 3_000 + ')' * 3_000),
   *('[' * 150 + ']' * 150, '{1:' * 90 + '1' + '}' * 90, '-' * 3_000 + '1'),
   *(str(tuple(range(20_000))), str(tuple('x' * 2_000)), '1 2', '1 +', '1 + 1', '...'),
   *('lambda: 0', '__import__("os")', '[x for x in y]', '#', '1 # c', 'a = b', 'a;b'),
   *('\nTRAIN_STEPS = 3', "\ninclude 'x'", '\nimport os', ' \n ', '\t', 'None', 'True'),
   *("(('embed', 'fsdp'), ('embed', 'fsdp'))", "(('embed', ('fsdp', 'fsdp')),)"),
-  *("(('embed', 'nosuch'),)", "(('nosuch', None),)", "((1, 2),)", "(('embed',),)"),
+  *("(('embed', 'nosuch'),)", "(('nosuch', None),)", '((1, 2),)', "(('embed',),)"),
   *("(('embed', 'model'), ('mlp', 'model'), ('heads', ('data', 'model')))", '((), ())'),
 )
 """Values that are no literal, or one of a shape that nothing expects."""
@@ -47,21 +58,73 @@ REFERENCES = (
   *('(%TRAIN_STEPS, %TRAIN_STEPS)', '{%TRAIN_STEPS: %MODEL_DIR}', '%a/b', '% X'),
   *('@Run()', '@Run', '@Optimizer', '@Optimizer()', '@Mesh()', '@Evaluate()', '@()'),
   *('@DecoderConfig()', '@Lora()', '@Decoding()', '(@Optimizer(), @Mesh())', '@/Run()'),
-  *('@optax.adamw()', '@optax.adamw', '@optax.sgd()', '@optax.nosuch()', '@optax.lion()'),
-  *('@optax.contrib.muon()', '@optax.constant_schedule()', '@optax.chain()', '@os.system'),
+  *(
+    '@optax.adamw()',
+    '@optax.adamw',
+    '@optax.sgd()',
+    '@optax.nosuch()',
+    '@optax.lion()',
+  ),
+  *(
+    '@optax.contrib.muon()',
+    '@optax.constant_schedule()',
+    '@optax.chain()',
+    '@os.system',
+  ),
   *('@a/b/optax.adamw()', '@gin.macro()', '@TRAIN_STEPS/macro()', '@X/gin.singleton()'),
   *('@optax.adamw()()', '@optax.adamw(1)', '@optax.adamw().b1', '@optax.identity()'),
 )
 """References to macros and functions: to themselves, to none, or of another kind."""
 
 NAMES = (
-  *('X', '', '/', '.', 'a/b.c', 'Run.', '.x', 'Run.nosuch', 'optax.adamw.b1', 'a.b.c.d'),
-  *('é', 'TRAIN_STEPS/', 's/Run.seed', 'TRAIN_STPES', 'Run', 'Run.seed.seed', '1X', '%X'),
+  *(
+    'X',
+    '',
+    '/',
+    '.',
+    'a/b.c',
+    'Run.',
+    '.x',
+    'Run.nosuch',
+    'optax.adamw.b1',
+    'a.b.c.d',
+  ),
+  *(
+    'é',
+    'TRAIN_STEPS/',
+    's/Run.seed',
+    'TRAIN_STPES',
+    'Run',
+    'Run.seed.seed',
+    '1X',
+    '%X',
+  ),
   *('optax.adamw.learning_rate', 'optax.adamw.nosuch', 'optax.sgd.momentum', 'a\x00b'),
-  *('TRAIN_STEPS/macro.value', 'gin.macro.value', 'MIXTURE_OR_TASK_MODULE', 'a' * 5_000),
-  *('\ud800', 'X\nY', ' X ', 'optax.adamw.b2', 'optax.lion.b1', '__gin__.x', 'Run.seed()'),
+  *(
+    'TRAIN_STEPS/macro.value',
+    'gin.macro.value',
+    'MIXTURE_OR_TASK_MODULE',
+    'a' * 5_000,
+  ),
+  *(
+    '\ud800',
+    'X\nY',
+    ' X ',
+    'optax.adamw.b2',
+    'optax.lion.b1',
+    '__gin__.x',
+    'Run.seed()',
+  ),
 )
 """Names of settings that are none, and of functions' arguments."""
+
+
+LINES = (
+  *('Run.seed = 1 2', 'Run.seed =', '= 3', 'Run.seed', '  x = 1', 'x = (\n1,\n'),
+  *('\tx = 1', 'Run.seed: 3', 'Run:\n  seed = 3', 'Run:\n  seed = (\n', 'x = 1;;'),
+  *('if True:\n  x = 1', 'x == 1', '\x0c', '@x', '%x', 'a/b = 3', 'a//b.c = 3'),
+)
+"""Lines of a file that are no statements."""
 
 
 def names() -> tuple[str, ...]:
@@ -123,10 +186,7 @@ def file(rng: random.Random, path: str, known: typing.Sequence[str]) -> bytes:
               f'optax.adamw.{rng.choice(("b1", "b2", "eps", "mask"))} = {value(rng)}',
               ]  # fmt: skip
   elif kind == 7:
-    lines.append(rng.choice(('Run.seed = 1 2', 'Run.seed =', '= 3', 'Run.seed', '  x = 1',
-                             'x = (\n1,\n', '\tx = 1', 'Run.seed: 3', 'Run:\n  seed = 3',
-                             'Run:\n  seed = (\n', 'if True:\n  x = 1', 'x = 1;;',
-                             'x == 1', '\x0c', '@x', '%x', 'a/b = 3', 'a//b.c = 3')))  # fmt: skip
+    lines.append(rng.choice(LINES))
   rng.shuffle(lines)
   data = '\n'.join(lines).encode('utf-8', 'surrogatepass')
   mark = rng.randrange(20)
@@ -157,30 +217,100 @@ FLAGS = {
   'ask': ('--max-tokens', '--temperature', '--seed', '--options'),
   'infer': (),
   'tasks': ('--mixture',),
-  'show': ('--n', '--template', '--split', '--tokenizer', '--inputs', '--html',
-           '--messages', '--data-dir'),  # fmt: skip
+  'show': (
+    '--n',
+    '--template',
+    '--split',
+    '--tokenizer',
+    '--inputs',
+    '--html',
+    '--messages',
+    '--data-dir',
+  ),  # fmt: skip
   'lint': (),
   'fetch': ('--from', '--workers', '--data-dir'),
-  'materialize': ('--vocab-size', '--template-seed', '--epochs', '--steps',
-                  '--batch-tokens', '--sequence-length', '--task-feature-lengths',
-                  '--missing', '--workers', '--tokenizer', '--runner', '--inputs',
-                  '--messages', '--chat-template', '--data-dir', '--mixture',
-                  '--out'),  # fmt: skip
-  'rows': ('--seed', '--step', '--start', '--count', '--sequence-length', '--hosts',
-           '--host', '--batch-size'),  # fmt: skip
+  'materialize': (
+    '--vocab-size',
+    '--template-seed',
+    '--epochs',
+    '--steps',
+    '--batch-tokens',
+    '--sequence-length',
+    '--task-feature-lengths',
+    '--missing',
+    '--workers',
+    '--tokenizer',
+    '--runner',
+    '--inputs',
+    '--messages',
+    '--chat-template',
+    '--data-dir',
+    '--mixture',
+    '--out',
+  ),  # fmt: skip
+  'rows': (
+    '--seed',
+    '--step',
+    '--start',
+    '--count',
+    '--sequence-length',
+    '--hosts',
+    '--host',
+    '--batch-size',
+  ),  # fmt: skip
   'report': ('--against', '--html', '--csv', '--latex'),
   'convert': ('--to', '--family'),
-  'export': ('--mixture', '--format', '--splits', '--sampled', '--seed', '--epochs',
-             '--sequence-length', '--shard-size', '--workers', '--vocab-size',
-             '--template-seed', '--task-feature-lengths', '--tokenizer', '--store',
-             '--inputs', '--missing', '--out', '--data-dir'),  # fmt: skip
-  'export --lm-eval': ('--datasets', '--clusters', '--family', '--max-examples',
-                       '--templates', '--num-fewshot', '--prompt-style', '--seed',
-                       '--options-style', '--task-feature-lengths', '--splits',
-                       '--tokenizer', '--mixture', '--lm-eval'),  # fmt: skip
-  'launch': ('--tpu', '--zone', '--type', '--max-restarts', '--grace', '--runtime',
-             '--project', '--extra', '--engine', '--create-arg', '--cluster',
-             '--image', '--bundle'),  # fmt: skip
+  'export': (
+    '--mixture',
+    '--format',
+    '--splits',
+    '--sampled',
+    '--seed',
+    '--epochs',
+    '--sequence-length',
+    '--shard-size',
+    '--workers',
+    '--vocab-size',
+    '--template-seed',
+    '--task-feature-lengths',
+    '--tokenizer',
+    '--store',
+    '--inputs',
+    '--missing',
+    '--out',
+    '--data-dir',
+  ),  # fmt: skip
+  'export --lm-eval': (
+    '--datasets',
+    '--clusters',
+    '--family',
+    '--max-examples',
+    '--templates',
+    '--num-fewshot',
+    '--prompt-style',
+    '--seed',
+    '--options-style',
+    '--task-feature-lengths',
+    '--splits',
+    '--tokenizer',
+    '--mixture',
+    '--lm-eval',
+  ),  # fmt: skip
+  'launch': (
+    '--tpu',
+    '--zone',
+    '--type',
+    '--max-restarts',
+    '--grace',
+    '--runtime',
+    '--project',
+    '--extra',
+    '--engine',
+    '--create-arg',
+    '--cluster',
+    '--image',
+    '--bundle',
+  ),  # fmt: skip
   'plan': ('--topology', '--step', '--chip-watts', '--pue', '--grid', '--cache'),
   'train': ('--profile', '--multihost', '--gin_search_paths', '--gin_file'),
   'eval': ('--multihost', '--gin_search_paths', '--gin_file'),
@@ -213,6 +343,3 @@ def module(rng: random.Random) -> list[str]:
     return []
   names = ('', '.', '..', 'no.such', 'x.py', 'a b', '\x00', '\ud800', '1', 'a' * 5_000)
   return [f'--module={rng.choice(names)}']
-
-
-assert setting  # the fields' rules are in flan_jax/config

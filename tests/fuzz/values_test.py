@@ -1,8 +1,8 @@
 """Values of anybody, at every verb: refused in one line before anything is written.
 
-A case is a command with a few settings and arguments drawn from a grammar of values that
-hurt (evil_values). It runs in this process, and stops at a hook where the work begins.
-It must be refused (exit code 2, one line, no file written), or get that far. A
+A case is a command with a few settings and arguments drawn from a grammar of values
+that hurt (evil_values). It runs in this process, and stops at a hook where the work
+begins. It must be refused (exit code 2, one line, no file written), or get that far. A
 traceback, a hang, a file that a refused command has left, and a setting that is taken
 although no run can have it are faults. The figures are printed.
 """
@@ -23,14 +23,14 @@ import traceback
 
 import pytest
 
-HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-import evil_values
-
 from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.config.recipe import Recipe
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))  # a module beside this one
+
+import evil_values  # noqa: E402
 
 SECONDS = 60
 """A case that takes longer hangs."""
@@ -39,13 +39,15 @@ LINE = 2_000
 """Characters of a refusal at most."""
 
 HOOKS = (
-  *('flan_jax.jobs.train_and_evaluate._data', 'flan_jax.jobs.evaluate_checkpoint._models'),
+  *(
+    'flan_jax.jobs.train_and_evaluate._data',
+    'flan_jax.jobs.evaluate_checkpoint._models',
+  ),
   *('flan_jax.jobs.infer._model', 'flan_jax.jobs.language_model.load_model'),
   *('flan_jax.data.store.work_folder.opened', 'flan_jax.runtime.atomic_file.Draft'),
   *('flan_jax.tpu.plan.topology.devices', 'flan_jax.data.store.store.Store.plan'),
   *('flan_jax.cli.fetch._prepare', 'flan_jax.catalog.lint.lint'),
-  *('jax.distributed.initialize', 'flan_jax.interop.huggingface.packages.fetch_package'),
-  'flan_jax.evaluate.load_model.load',
+  *('jax.distributed.initialize', 'flan_jax.evaluate.load_model.load'),
 )
 """Where the work of a verb begins: all settings have been checked before."""
 
@@ -64,7 +66,7 @@ class Hang(BaseException):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
   """A folder with a store, a report and files of examples, to be in."""
-  from evaluated_report import written
+  from evaluated_report import evaluated
 
   from flan_jax.catalog import names
   from flan_jax.data.store.materialize import StoreConfig, materialize
@@ -73,7 +75,7 @@ def place(tmp_path, monkeypatch):
   materialize(mixture, StoreConfig(tokenizer='bytes', epochs=1), out=tmp_path / 'store')
   (tmp_path / 'x.jsonl').write_text('{"inputs": "Is it?", "targets": "yes"}\n' * 9)
   (tmp_path / 'file.txt').write_text('Is it?\n')
-  del written
+  evaluated(tmp_path / 'report')
   monkeypatch.chdir(tmp_path)
   return tmp_path
 
@@ -122,7 +124,7 @@ def command(rng: random.Random, known, verbs) -> list[str]:
   elif verb == 'rows':
     words.append(rng.choice(('store', 'store', 'store', evil_values.value(rng))))
   elif verb == 'report':
-    words.append(rng.choice(('nowhere', 'store', evil_values.value(rng))))
+    words.append(rng.choice(('report', 'report', 'nowhere', evil_values.value(rng))))
   elif verb == 'convert':
     words += [rng.choice(('microworld', 'x.gguf', evil_values.value(rng))), 'out']
   elif verb == 'launch':
@@ -150,8 +152,18 @@ def command(rng: random.Random, known, verbs) -> list[str]:
   words += evil_values.module(rng)
   if verb == 'launch':
     more = [f'--gin.{n}={v}' for n, v in [evil_values.binding(rng, known)]]
-    words += ['--', *rng.choice((['flan', 'train', '--gin_file=gin/runs/demo.gin', *more],
-                                 ['flan', 'tasks'], ['true', *more], [], ['flan']))]
+    words += [
+      '--',
+      *rng.choice(
+        (
+          ['flan', 'train', '--gin_file=gin/runs/demo.gin', *more],
+          ['flan', 'tasks'],
+          ['true', *more],
+          [],
+          ['flan'],
+        )
+      ),
+    ]
   return words
 
 
@@ -290,9 +302,7 @@ def show(counts) -> None:
 
 def test_an_evil_value_is_refused_in_one_line(place, stops, monkeypatch):
   stops((*HOOKS, *SHALLOW))
-  counts, faults = run(
-    place, GIN + OTHERS, cases=150, seed=0, monkeypatch=monkeypatch
-  )
+  counts, faults = run(place, GIN + OTHERS, cases=150, seed=0, monkeypatch=monkeypatch)
   show(counts)
   assert not faults, '\n'.join(faults)
   assert sum(found['refused'] for found in counts.values()) > 75
