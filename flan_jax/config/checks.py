@@ -72,6 +72,9 @@ def _writable(text: str) -> str:
 INT32 = 2**31 - 1
 """Maximum size or count: devices compute with integers of 32 bits."""
 
+MAX_LENGTH = 2**24
+"""Maximum tokens of a sequence."""
+
 
 def one_of(*legal: str) -> Rule:
   """One of these strings."""
@@ -146,6 +149,18 @@ whole_or_zero = _whole(0)
 """A whole number, 0 or more; checks the type too."""
 
 
+def within(low: float, high: float) -> Rule:
+  """A number from `low` to below `high`."""
+
+  def rule(value: float) -> str:
+    if low <= value < high:
+      return ''
+    near = f'; the nearest is {low:g}' if value < low else ''
+    return f'must be {low:g} or more and below {high:g}{near}'
+
+  return rule
+
+
 def positive(value: Any) -> str:
   """A finite number above 0; checks the type too."""
   number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -161,11 +176,8 @@ def fraction(value: Any) -> str:
   return '' if value <= 1 else 'must be above 0 and at most 1; the nearest is 1'
 
 
-def share(value: Any) -> str:
-  """A number from 0 to below 1."""
-  if 0 <= value < 1:
-    return ''
-  return 'must be 0 or more and below 1' + ('; the nearest is 0' if value < 0 else '')
+share = within(0, 1)
+"""A number from 0 to below 1."""
 
 
 FEATURES = ('inputs', 'targets')
@@ -180,7 +192,7 @@ def feature_lengths(value: Any) -> str:
     if name not in FEATURES:
       near = did_you_mean(str(name), FEATURES)
       return f'no feature {name!r}; must be {" and ".join(map(repr, FEATURES))}{near}'
-    if wrong := _whole(2)(length):
+    if wrong := _whole(2)(length) or count(2, MAX_LENGTH)(length):
       return f'{name!r} {wrong}'
   return ''
 
@@ -202,7 +214,7 @@ def lengths_above(lengths: Mapping[str, int] | None, longest: int | None) -> str
 def count_or_indices(value: int | tuple[int, ...] | list[int]) -> str:
   """A count of 1 or more, or different indices of 0 or more."""
   if isinstance(value, int):
-    return at_least(1)(value)
+    return count(1)(value)
   nearest = tuple(dict.fromkeys(index for index in value if index >= 0)) or (0,)
   if tuple(value) == nearest:
     return ''

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from flan_jax.config.checks import fraction, or_none, whole
+from flan_jax.config.checks import between, fraction, or_none, uint32, whole
 from flan_jax.config.setting import check_fields, refusal, setting
 
 NORMALIZATIONS = ('none', 'token', 'byte', 'unconditional')
@@ -13,6 +13,22 @@ NORMALIZATIONS = ('none', 'token', 'byte', 'unconditional')
 def _temperature(value: float) -> str:
   legal = 0 <= value < math.inf
   return '' if legal else 'must be 0 (greedy) or more; the nearest is 0'
+
+
+MAX_BEAMS = 256
+"""Maximum number of beams: each of them has a cache of its own."""
+
+MAX_PENALTY = 100
+
+
+def _beams(value: int) -> str:
+  return whole(value) or between(1, MAX_BEAMS)(value)
+
+
+def _penalty(value: float) -> str:
+  if value < 0:
+    return 'must be 0 or more; the nearest is 0'
+  return '' if value <= MAX_PENALTY else f'must be {MAX_PENALTY} or less'
 
 
 def _stop(value: tuple[str, ...]) -> str:
@@ -44,9 +60,9 @@ class Decoding:
   temperature: float = setting(0.0, rule=_temperature)
   top_k: int | None = setting(None, rule=or_none(whole))
   top_p: float | None = setting(None, rule=or_none(fraction))
-  seed: int = 0
-  beams: int = setting(1, rule=whole)
-  length_penalty: float = 0.0
+  seed: int = setting(0, rule=uint32)
+  beams: int = setting(1, rule=_beams)
+  length_penalty: float = setting(0.0, rule=_penalty)
   stop: tuple[str, ...] = setting((), rule=_stop)
 
   def __post_init__(self):

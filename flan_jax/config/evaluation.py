@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from flan_jax.config.checks import (
-  at_least,
+  MAX_LENGTH,
   between,
+  count,
   count_or_indices,
   feature_lengths,
   folder,
@@ -21,6 +22,9 @@ from flan_jax.errors import InputError
 
 MAX_FEWSHOT = 16
 """Maximum number of exemplars in a few-shot prompt (FLAN section 4.4)."""
+
+MAX_BATCH = 2**20
+"""Maximum number of sequences of a scoring batch."""
 
 MISSING = one_of('refuse', 'skip')
 
@@ -70,15 +74,13 @@ class EvalConfig:
 
   SELECTOR: ClassVar[str] = 'Evaluate'
 
-  max_examples: int | None = setting(
-    None, macro='MAX_EXAMPLES', rule=or_none(at_least(1))
-  )
+  max_examples: int | None = setting(None, macro='MAX_EXAMPLES', rule=or_none(count(1)))
   templates: int | tuple[int, ...] | list[int] | None = setting(
     None, macro='TEMPLATES', rule=or_none(count_or_indices)
   )
-  batch_size: int = setting(8, rule=at_least(1))
-  sequence_length: int = setting(2048, rule=at_least(1))
-  max_decode: int = setting(256, rule=at_least(1))
+  batch_size: int = setting(8, rule=count(1, MAX_BATCH))
+  sequence_length: int = setting(2048, rule=count(1, MAX_LENGTH))
+  max_decode: int = setting(256, rule=count(1, MAX_LENGTH))
   normalization: str = setting(
     'none', macro='NORMALIZATION', rule=one_of(*NORMALIZATIONS)
   )
@@ -95,10 +97,8 @@ class EvalConfig:
   task_feature_lengths: Mapping[str, int] | None = setting(
     None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths
   )
-  eval_period: int | None = setting(
-    None, macro='EVAL_PERIOD', rule=or_none(at_least(1))
-  )
-  eval_examples: int = setting(64, rule=at_least(1))
+  eval_period: int | None = setting(None, macro='EVAL_PERIOD', rule=or_none(count(1)))
+  eval_examples: int = setting(64, rule=count(1))
 
   def __post_init__(self):
     check_fields(self)

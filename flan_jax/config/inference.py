@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from flan_jax.config.checks import at_least, folder, one_of, or_none, uint32
+from flan_jax.config.checks import MAX_LENGTH, count, folder, one_of, or_none, uint32
 from flan_jax.config.evaluation import MISSING, EvalConfig
 from flan_jax.config.mesh import MeshConfig
 from flan_jax.config.setting import check_fields, label, refusal, setting
@@ -41,7 +41,7 @@ class InferConfig:
   prompts: str | None = setting(None, macro='PROMPTS')
   mixture: str | None = setting(None, macro='MIXTURE_OR_TASK_NAME')
   split: str | None = setting(None, macro='SPLIT', rule=or_none(one_of('dev', 'test')))
-  max_tokens: int = setting(256, macro='MAX_TOKENS', rule=at_least(1))
+  max_tokens: int = setting(256, macro='MAX_TOKENS', rule=count(1, MAX_LENGTH))
   format: str = setting('jsonl', macro='FORMAT', rule=one_of(*FORMATS))
   tokenizer: str | None = setting(None, macro='TOKENIZER')
   tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from flan_jax.config.checks import at_least, one_of
+from flan_jax.config.checks import count, one_of
 from flan_jax.config.setting import check_fields, setting
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
@@ -44,7 +44,7 @@ def _axes_are_known(rules: Rules) -> str:
 
 def _data_size(value: int) -> str:
   if value >= 1 or value == -1:
-    return ''
+    return count(1)(value) if value > 0 else ''
   return 'must be 1 or more, or -1 for all devices left; the nearest is -1'
 
 
@@ -65,8 +65,8 @@ class MeshConfig:
   SELECTOR: ClassVar[str] = 'Mesh'
 
   data: int = setting(-1, rule=_data_size)
-  fsdp: int = setting(1, rule=at_least(1))
-  model: int = setting(1, rule=at_least(1))
+  fsdp: int = setting(1, rule=count(1))
+  model: int = setting(1, rule=count(1))
   rules: Rules = setting(DATA_PARALLEL, rule=_axes_are_known)
   along: str | None = None
 

@@ -3,13 +3,16 @@
 import dataclasses
 from typing import ClassVar
 
-from flan_jax.config.checks import above, at_least, each, one_of
+from flan_jax.config.checks import above, count, each, one_of, or_none, positive, share
 from flan_jax.config.setting import check_fields, label, refusal, setting
 
 OF_MODEL = (
   'logical_axes', 'muon_weight_dimension_numbers', 'weight_dimension_numbers',
 )  # fmt: skip
 """Parameters of optimizers that only a model can give; a recipe may leave them out."""
+
+MAX_RANK = 2**16
+"""Maximum rank of an adapter."""
 
 LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
 """Matrices of a layer that may have an adapter."""
@@ -37,13 +40,13 @@ class OptimizerConfig:
 
   learning_rate: float = setting(3e-5, rule=above(0, example='3e-5'))
   schedule: str = setting('constant', rule=one_of('constant', 'rsqrt'))
-  warmup_steps: int = setting(0, rule=at_least(0))
-  decay_rate: float = 0.8
+  warmup_steps: int = setting(0, rule=count(0))
+  decay_rate: float = setting(0.8, rule=positive)
   multiply_by_parameter_scale: bool | None = None
-  clipping_threshold: float | None = 1.0
-  clip_global_norm: float | None = None
-  momentum: float | None = None
-  weight_decay: float | None = None
+  clipping_threshold: float | None = setting(1.0, rule=or_none(positive))
+  clip_global_norm: float | None = setting(None, rule=or_none(positive))
+  momentum: float | None = setting(None, rule=or_none(share))
+  weight_decay: float | None = setting(None, rule=or_none(share))
 
   def __post_init__(self):
     check_fields(self)
@@ -78,7 +81,7 @@ class Lora:
 
   SELECTOR: ClassVar[str] = 'Lora'
 
-  rank: int = setting(0, macro='LORA_RANK', rule=at_least(0))
+  rank: int = setting(0, macro='LORA_RANK', rule=count(0, MAX_RANK))
   alpha: float = setting(16.0, rule=above(0, example='16.0'))
   targets: tuple[str, ...] | None = setting(None, rule=_named)
 

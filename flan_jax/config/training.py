@@ -1,12 +1,15 @@
 """Training settings: frozen dataclasses that gin fills. Standard library only."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
 from flan_jax.config import functions
 from flan_jax.config.checks import (
+  MAX_LENGTH,
   at_least,
+  count,
   feature_lengths,
   folder,
   nearest_divisor,
@@ -43,7 +46,7 @@ CHANGES_NO_STEP = (
 
 
 def _loss_spike(value: float | None) -> str:
-  legal = value is None or value > 1
+  legal = value is None or 1 < value < math.inf
   return '' if legal else 'must be None or above 1, as 3.0 for three times the average'
 
 
@@ -227,9 +230,9 @@ class TrainConfig:
   model_dir: str = setting(macro='MODEL_DIR', rule=folder)
   mixture: str = setting(macro='MIXTURE_OR_TASK_NAME')
   model: DecoderConfig | None = None
-  train_steps: int = setting(macro='TRAIN_STEPS', rule=at_least(0))
-  batch_tokens: int = setting(macro='BATCH_TOKENS')
-  sequence_length: int = setting(macro='SEQUENCE_LENGTH', rule=at_least(8))
+  train_steps: int = setting(macro='TRAIN_STEPS', rule=count(0))
+  batch_tokens: int = setting(macro='BATCH_TOKENS', rule=count(1))
+  sequence_length: int = setting(macro='SEQUENCE_LENGTH', rule=count(8, MAX_LENGTH))
   pack: bool = True
   initial_checkpoint: str | None = setting(None, macro='INITIAL_CHECKPOINT_PATH')
   held_out: str | tuple[str, ...] | None = setting(None, macro='HELD_OUT')
@@ -237,7 +240,7 @@ class TrainConfig:
   base_responses: str | None = setting(None, macro='BASE_RESPONSES')
   store: str | None = setting(None, macro='STORE')
   tokenizer: str | None = setting(None, macro='TOKENIZER')
-  vocab_size: int = setting(32_000, rule=at_least(1))
+  vocab_size: int = setting(32_000, rule=count(1))
   tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')
   inputs: str = setting('inputs', macro='INPUTS')
   targets: str = setting('targets', macro='TARGETS')
@@ -252,19 +255,19 @@ class TrainConfig:
   template_seed: int = setting(0, macro='TEMPLATE_SEED', rule=uint32)
   shuffle_targets: bool = setting(False, macro='SHUFFLE_TARGETS')
   eval_seed: int = setting(0, macro='EVAL_SEED', rule=uint32)
-  accumulation: int = setting(1, rule=at_least(1))
-  z_loss: float = setting(0.0, rule=at_least(0))
+  accumulation: int = setting(1, rule=count(1))
+  z_loss: float = setting(0.0, rule=at_least(0, finite=True))
   label_smoothing: float = setting(0.0, rule=share)
   loss: Recipe | None = setting(None, rule=_of_three)
   freeze: tuple[str, ...] = ()
-  logits_chunk: int | None = None
+  logits_chunk: int | None = setting(None, rule=or_none(count(1)))
   attention_kernel: str = setting('xla', rule=one_of('xla', 'splash', 'cudnn'))
   gradient_dtype: str | None = setting(
     None, rule=or_none(one_of('float32', 'bfloat16'))
   )
-  log_period: int = setting(10, rule=at_least(1))
-  checkpoint_period: int = setting(1_000, rule=at_least(1))
-  keep: int = setting(2, rule=at_least(1))
+  log_period: int = setting(10, rule=count(1))
+  checkpoint_period: int = setting(1_000, rule=count(1))
+  keep: int = setting(2, rule=count(1))
   bad_step: str = setting('stop', rule=one_of('stop', 'skip'))
   loss_spike: float | None = setting(None, rule=_loss_spike)
   writers: str | tuple[str, ...] = setting(('jsonl', 'tensorboard'), macro='WRITERS')

@@ -9,7 +9,7 @@ import page_script
 import pytest
 
 from flan_jax.cli import dispatch
-from flan_jax.config import checks, gin
+from flan_jax.config import checks, gin, value_types
 from flan_jax.config import setting as setting_lib
 from flan_jax.config.setting import macros
 from flan_jax.config.training import TrainConfig
@@ -48,9 +48,9 @@ def bad_value(cls: type, field: str, rule: checks.Rule):
   """A value of the field's type that breaks its rule; else one of a wrong type."""
   hint = typing.get_type_hints(cls)[field]
   for value in BAD_VALUES:
-    if gin.fits(value, hint) and rule(value):
+    if value_types.fits(value, hint) and rule(value):
       return value
-  assert not gin.fits(WRONG_TYPE, hint)
+  assert not value_types.fits(WRONG_TYPE, hint)
   return WRONG_TYPE
 
 
