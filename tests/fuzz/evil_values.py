@@ -1,10 +1,11 @@
 """Settings and arguments of every verb, drawn from a grammar of values that hurt."""
 
 import dataclasses
+import functools
 import random
 import typing
 
-from flan_jax.config import gin
+from flan_jax.config import gin, setting
 
 NUMBERS = (
   *('0', '1', '2', '-1', '-5', '0.5', '1.5', '-0.0', '1e400', '-1e400', '1e-400'),
@@ -148,10 +149,41 @@ def value(rng: random.Random) -> str:
   return found
 
 
+@functools.cache
+def _kinds_of(name: str) -> str:
+  """What a macro or field holds: 'number', 'text', 'several', or '' for other things."""
+  for selector, cls in gin.CLASSES.items():
+    hints = typing.get_type_hints(cls)
+    macros = setting.macros(cls)
+    for field in dataclasses.fields(cls):
+      if name in (f'{selector}.{field.name}', macros.get(field.name)):
+        kinds = {typing.get_origin(kind) or kind for kind in _kinds(hints[field.name])}
+        for wanted, kind in (({int, float}, 'number'), ({tuple, list}, 'several')):
+          if kinds & wanted:
+            return kind
+        return 'text' if str in kinds else ''
+  return ''
+
+
+def typed(rng: random.Random, name: str) -> str:
+  """A value of the type that a setting has, if it is known, and else any."""
+  kind = _kinds_of(name)
+  if kind == 'number':
+    return rng.choice(NUMBERS)
+  if kind == 'text':
+    return rng.choice(TEXTS)
+  if kind == 'several':
+    several = [found for found in STRUCTURES if found.startswith('(')]
+    return rng.choice(
+      (*several, f'({rng.choice(NUMBERS)},)', f'({rng.choice(TEXTS)},)')
+    )
+  return value(rng)
+
+
 def binding(rng: random.Random, known: typing.Sequence[str]) -> tuple[str, str]:
   """The name of a setting, and its value."""
   name = rng.choice(NAMES if rng.random() < 0.12 else known)
-  found = value(rng)
+  found = typed(rng, name) if rng.random() < 0.5 else value(rng)
   if rng.random() < 0.06:
     found = f'%{name}'
   return name, found
