@@ -338,12 +338,21 @@ def _declared_slices(dataset: Dataset) -> dict[str, str]:
 
 def _check_names(dataset: Dataset) -> None:
   """Refuses a name or a cluster that cannot be part of a task's or a file's name."""
-  for what, name in (('name', dataset.name), ('cluster', dataset.cluster)):
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-      raise InputError(
-        f'dataset {dataset.name!r}: {what} {name!r}; must be letters, digits, and '
-        "'_', '-', '.', ':', '#' or '+' between them"
-      )
+  for what in ('name', 'cluster', 'metric'):
+    check_name(f'dataset {dataset.name!r}: {what}', getattr(dataset, what))
+
+
+def check_name(what: str, name: Any) -> None:
+  """Checks the name of a dataset, mixture, cluster, family or metric.
+
+  Raises:
+    InputError: if it cannot be part of a task's or a file's name.
+  """
+  if not isinstance(name, str) or not _NAME.fullmatch(name):
+    raise InputError(
+      f'{what} {name!r}; must be letters, digits, and '
+      "'_', '-', '.', ':', '#' or '+' between them"
+    )
 
 
 def _check_source(dataset: Dataset) -> None:

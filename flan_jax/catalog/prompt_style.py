@@ -47,7 +47,7 @@ def prompt_style(
     return functools.partial(prompt_style, name=name, chat=chat)
   _styles.register(function, name=name)
   if chat:
-    _chats.add(name or function.__name__)
+    _chats.add(function.__name__ if name is None else name)
   return function
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from flan_jax.catalog import seqio_names
 from flan_jax.catalog.answers import Choice, Label, Text
-from flan_jax.catalog.dataset import CLUSTERS, Dataset, refuse_single
+from flan_jax.catalog.dataset import CLUSTERS, Dataset, check_name, refuse_single
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import modules
@@ -178,6 +178,7 @@ def register(*items: Any, family: str = '', replace: bool = False) -> None:
 
 def _add(kind: str, new: _Entry) -> None:
   entries, name = _entries[kind], new.item.name
+  check_name(f'{kind} {name!r} ({new.place}): name', name)
   for taken, other, place in _of_the_other_kind(kind, new.item):
     raise InputError(
       f'{kind} {name!r} ({new.place}): {taken!r} is the name of {other} ({place}); '

@@ -20,11 +20,11 @@ def run(options: argparse.Namespace) -> int:
 
   if options.all == bool(options.datasets):
     raise InputError('fetch: give the names of datasets, or --all')
-  metrics.check_declared()
   if options.all:
     datasets = list(registry.datasets('flan').values())
   else:
     datasets = _named(options.datasets, options.folder)
+  metrics.check_declared(datasets)
   progress = Progress()
   console.quiet_absl()
   prepared = [dataset for dataset in datasets if dataset.tfds]

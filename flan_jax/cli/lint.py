@@ -11,11 +11,11 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import names, registry
   from flan_jax.evaluate import metrics
 
-  metrics.check_declared()
   if options.datasets:
     datasets = [names.dataset(name) for name in options.datasets]
   else:
     datasets = list(registry.datasets().values())
+  metrics.check_declared(datasets)
   findings = lint_lib.lint(datasets)
   if options.json:
     console.print_json([finding._asdict() for finding in findings])

@@ -50,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.evaluate import metrics
   from flan_jax.runtime import worker_pool
 
-  metrics.check_declared()
   mixture = names.mixture(
     file_task.resolve(
       options.mixture,
@@ -61,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
       columns=('--inputs', '--targets', '--messages'),
     )
   )
+  metrics.check_declared(mixture.members)
   with progress.counter() as count:
     manifest = materialize_lib.materialize(
       mixture,

@@ -11,10 +11,8 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import names, registry
   from flan_jax.cli import show_prompts
   from flan_jax.data.sources import file_task
-  from flan_jax.evaluate import metrics
 
   console.quiet_absl()
-  metrics.check_declared()
   if options.task is not None:
     options.task = file_task.resolve(
       options.task,

@@ -21,6 +21,7 @@ from flan_jax.data.raw_records import first_examples
 from flan_jax.data.store import parts
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
+from flan_jax.evaluate import metrics
 
 
 def colored(text: str, values: dict[str, str]) -> text_lib.Text:
@@ -51,6 +52,7 @@ def show(
   """
   found = names.get(task)
   dataset = found.style.apply(found.dataset)
+  metrics.check_declared([dataset])
   num_templates = len(dataset.templates)
   if found.template is not None and template not in (None, found.template):
     raise InputError(

@@ -6,22 +6,24 @@ from flan_jax.cli import console
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import names
+  from flan_jax.catalog import names, registry
   from flan_jax.cli import task_table
   from flan_jax.evaluate import metrics
 
   console.quiet_absl()
-  metrics.check_declared()
   if options.mixture is None:
     found = task_table.datasets()
   elif options.mixture:
-    found = task_table.mixture(names.mixture(options.mixture))
+    mixture = names.mixture(options.mixture)
+    metrics.check_declared(mixture.members)
+    found = task_table.mixture(mixture)
   else:
     found = task_table.all_mixtures()
   if options.json:
     console.print_json(found.data)
     return 0
   console.table(found.title, found.columns, found.rows)
-  for line in found.lines:
+  wrong = metrics.undeclared(registry.datasets().values())
+  for line in (*found.lines, *(wrong if options.mixture is None else ())):
     print(line)
   return 0

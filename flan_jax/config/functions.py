@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import modules
+from flan_jax.runtime import modules, named
 
 LIBRARIES = ('optax', 'optax.contrib')
 """Modules whose public functions have their own names in gin."""
@@ -56,7 +56,7 @@ def configurable(
     denylist: parameters that gin may not set.
   """
   options = {'module': module, 'allowlist': allowlist, 'denylist': denylist}
-  if not callable(function):
+  if function is None or isinstance(function, str):
     return functools.partial(_register, name=function, **options)
   return _register(function, name=None, **options)
 
@@ -64,10 +64,14 @@ def configurable(
 def _register(function: Any, *, name: str | None, **options: Any) -> Any:
   from gin import config as gin_config
 
-  name = name or function.__name__
+  named.check_code('configurable', function)
+  name = function.__name__ if name is None else name
   full = '.'.join(filter(None, (options['module'] or function.__module__, name)))
   if full not in gin_config._REGISTRY:
-    return gin_config.register(name, **options)(function)
+    try:
+      return gin_config.register(name, **options)(function)
+    except (TypeError, ValueError) as error:  # its name, or what it allows
+      raise InputError(f'configurable {name!r}: {error}') from None
   before = gin_config._REGISTRY[full].wrapped
   if (before.__module__, before.__qualname__) != (
     function.__module__,

@@ -12,18 +12,20 @@ import collections
 import inspect
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from flan_jax.catalog import registry
+from flan_jax.catalog.dataset import Dataset
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evaluate import drop
 from flan_jax.evaluate.metric import BaseMetric, MeanMetric, Metric, MultiMetric
 from flan_jax.evaluate.text_metrics import Bleu, Rouge
 from flan_jax.evaluate.value_metric import FunctionMetric
 from flan_jax.runtime import modules
+from flan_jax.runtime.named import check_name
 
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
 _PUNCTUATION = str.maketrans('', '', string.punctuation)
@@ -245,8 +247,10 @@ def metric(found: Any = None, *, name: str | None = None) -> Any:
   """
   if found is None:
     return lambda found: metric(found, name=name)
-  name = str(name or getattr(found, '__name__', getattr(found, 'name', found)))
-  made = _made(found, name)
+  if name is None:
+    name = getattr(found, '__name__', getattr(found, 'name', found))
+  made = _made(found, str(name))
+  check_name('metric', name)
   place = getattr(found, '__qualname__', type(found).__name__)
   place = f'{getattr(found, "__module__", "")}.{place}'
   if _places.setdefault(name, place) != place:
@@ -319,17 +323,23 @@ def get(name: str) -> Metric:
   return METRICS[name]
 
 
-def check_declared() -> None:
-  """Checks that every declared dataset names a known metric.
+def check_declared(datasets: Iterable[Dataset]) -> None:
+  """Checks that the datasets of a command name known metrics.
 
   Raises:
     InputError: if one does not; names the dataset and the nearest metric.
   """
-  for dataset in registry.datasets().values():
+  for wrong in undeclared(datasets):
+    raise InputError(wrong)
+
+
+def undeclared(datasets: Iterable[Dataset]) -> Iterator[str]:
+  """Yields a line on each dataset that names no known metric."""
+  for dataset in datasets:
     try:
       get(dataset.metric)
     except InputError as error:
-      raise InputError(f'dataset {dataset.name!r}: {error}') from None
+      yield f'dataset {dataset.name!r}: {error}'
 
 
 def of(dataset: str, *, headline: str = 'accuracy') -> Metric:

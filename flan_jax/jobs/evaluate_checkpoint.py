@@ -146,11 +146,11 @@ def requested(
   tuned = checkpoints or tuple(filter(None, [evaluation.checkpoint]))
   for path in tuned:
     modules.expect(model_source.modules(path), of=f'CHECKPOINT {path!r}')
-  metrics.check_declared()
   measure.check_styles(evaluation.evaluate)
   datasets = eval_data.requested(
     evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )
+  metrics.check_declared(datasets)
   measure.check(datasets, evaluation.evaluate, {})
   for path in filter(None, (*tuned, evaluation.base_checkpoint)):
     model_source.check(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from flan_jax.catalog import leakage, names, seqio_names
+from flan_jax.catalog import leakage, names, registry, seqio_names
 from flan_jax.catalog.leakage import LeakageReport
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir
@@ -91,12 +91,13 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   if profile:
     profiler.check()
   claim.expect_modules(RunDir(config.model_dir))
-  metrics.check_declared()
   measure.check_styles(config.evaluate)
   mixture = training_data.mixture(config)
   held_out = leakage.check(
     mixture, config.held_out, allow_overlap=config.allow_overlap
   ).held_out
+  evaluated = registry.of_clusters(held_out, mixture.families)
+  metrics.check_declared([*mixture.members, *evaluated])
   for line in names.families_taken(held_out, mixture.families):
     progress.line(line)
   training_data.check_length(config)

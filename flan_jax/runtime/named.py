@@ -9,6 +9,27 @@ from flan_jax.runtime import modules
 T = TypeVar('T')
 
 
+def check_name(kind: str, name: Any) -> None:
+  """Checks the name that something of a user's is registered by.
+
+  Raises:
+    InputError: if it is none.
+  """
+  if not (isinstance(name, str) and name.isidentifier()):
+    near = f'my_{kind.rpartition(" ")[2]}'
+    raise InputError(f'{kind} {name!r:.80}: must be a name, as in {near}')
+
+
+def check_code(kind: str, item: Any) -> None:
+  """Checks that a decorator has been given a function or a class.
+
+  Raises:
+    InputError: if it has not.
+  """
+  if not (callable(item) and hasattr(item, '__name__')):
+    raise InputError(f'{kind}: got {item!r:.80}; must be a function or a class')
+
+
 class Named(Generic[T]):
   """Registered things of one kind, by name."""
 
@@ -29,6 +50,8 @@ class Named(Generic[T]):
     Raises:
       InputError: if the name is another's.
     """
+    check_code(self._kind, source)
+    check_name(self._kind, name)
     place = f'{source.__module__}.{source.__qualname__}'
     old = self._places.get(name, place)
     if old != place:
@@ -36,8 +59,6 @@ class Named(Generic[T]):
         f'{self._kind} {name!r}: registered twice, as {old} and as {place}; must have '
         'another name'
       )
-    if not name.isidentifier():
-      raise InputError(f'{self._kind} {name!r}: must be a name, as in my_style')
     self._items[name], self._places[name] = item, place
     modules.note(source.__module__)
 
@@ -53,7 +74,8 @@ class Named(Generic[T]):
     """
     if item is None:
       return functools.partial(self.register, name=name)
-    self.add(name or item.__name__, item, item)
+    check_code(self._kind, item)
+    self.add(item.__name__ if name is None else name, item, item)
     return item
 
   def names(self) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ class Hook:
       InputError: if it is less than 1.
     """
     if every is not None:
-      if every < 1:
-        raise InputError(f'every: got {every}; must be 1 or more')
+      if not isinstance(every, int) or every < 1:
+        raise InputError(f'every: got {every}; must be 1 or more, a whole number')
       self.every = every
 
   def due(self, loop: Any) -> bool:

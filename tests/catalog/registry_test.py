@@ -204,9 +204,9 @@ def test_a_metric_may_stand_below_the_dataset_that_names_it(monkeypatch):
   register(dataclasses.replace(TICKETS, metric='acuracy'))
   message = "'tickets': metric 'acuracy': must be .*did you mean 'accuracy'"
   with pytest.raises(InputError, match=message):
-    metrics.check_declared()
+    metrics.check_declared(registry.datasets().values())
   monkeypatch.setitem(metrics.METRICS, 'acuracy', metrics.get('accuracy'))
-  metrics.check_declared()
+  metrics.check_declared(registry.datasets().values())
 
 
 class TestClusters:

@@ -148,9 +148,9 @@ def test_a_metric_may_be_registered_after_the_dataset_that_names_it():
   with registry.restored():
     registry.register(dataset('later'))
     with pytest.raises(InputError, match="dataset 'bills': metric 'later'"):
-      metrics.check_declared()
+      metrics.check_declared(registry.datasets().values())
     metrics.metric(lambda reference, prediction: 1, name='later')
-    metrics.check_declared()
+    metrics.check_declared(registry.datasets().values())
 
 
 def test_a_figure_that_is_no_number_is_refused():

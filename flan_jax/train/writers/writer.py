@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file, json_lines, modules
+from flan_jax.runtime.named import check_name
 
 SHIPPED = (
   'flan_jax.train.writers.jsonl',
@@ -125,6 +126,18 @@ def metric_writer(
   ... class Null(Writer):
   ...   '''Writes nothing.'''
   """
+
+  if isinstance(name, type):
+    raise InputError(
+      f'metric writer: got {name!r} as its name; must be a text, as in '
+      f'@flan_jax.metric_writer({name.__name__.lower()!r})'
+    )
+  check_name('metric writer', name)
+  if not isinstance(needs, Mapping | None):
+    raise InputError(
+      f'metric writer {name!r}: needs {needs!r:.80}; must be a dictionary, as '
+      "{'wandb': 'wandb>=0.17'}"
+    )
 
   def register(cls: _W) -> _W:
     if not (isinstance(cls, type) and issubclass(cls, Writer)):
