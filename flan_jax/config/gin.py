@@ -18,7 +18,7 @@ import pathlib
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from flan_jax.config import (
   evaluation,
@@ -38,11 +38,13 @@ from flan_jax.config.parsing import (
   MACRO,
   MAX_VALUES,
   TOP,
+  Bound,
   Inside,
   Macro,
   Reference,
   keys,
   macros_in,
+  placed,
 )
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.search import find, is_shipped, shipped, split_paths
@@ -75,13 +77,6 @@ def environment(name: str) -> str | None:
   return os.environ.get(name)
 
 
-class Bound(NamedTuple):
-  """A value and its origin: `file:line` or `--gin.NAME`."""
-
-  value: Any
-  origin: str
-
-
 @functools.cache
 def known_macros() -> frozenset[str]:
   """Macros of the settings, and those that models and meshes define for themselves."""
@@ -99,15 +94,6 @@ def _unknown_macro(name: str, known: Iterable[str], *, near: Iterable[str] = ())
   return f'unknown macro {name!r}{meant or ";"} known macros: {", ".join(known)}'
 
 
-@contextlib.contextmanager
-def _at(origin: str) -> Iterator[None]:
-  """Prefixes an error with the place of what it is about."""
-  try:
-    yield
-  except InputError as error:
-    raise InputError(f'{origin}: {error}', field=error.field) from None
-
-
 class Config:
   """A parsed configuration: macros and bindings, each with its origin."""
 
@@ -117,6 +103,7 @@ class Config:
     self.bindings: dict[tuple[str, str], Bound] = {}
     self._named: dict[str, str] = {}
     self._built: set[str] = set()
+    self._building: list[str] = []  # classes, the outermost first
     self._resolved = 0  # values of the binding that is being resolved
     self._used: set[tuple[str, str]] = set()  # bindings that a recipe has taken
     self._open: list[pathlib.Path] = []  # files being read, the outermost first
@@ -203,7 +190,7 @@ class Config:
         )
       self.bindings[name, argument] = bound
     else:
-      with _at(origin):
+      with placed(origin):
         function = functions.find(name, also=CLASSES)
         function.check(argument)
       self.bindings[functions.scoped(scope, function.name), argument] = bound
@@ -288,7 +275,7 @@ class Config:
 
   def _constant(self, name: str, origin: str) -> Bound:
     """The value of a constant of gin-config; of one that gin cannot write, a recipe."""
-    with _at(origin):
+    with placed(origin):
       found = functions.constant(name)
     if found is None:
       raise InputError(f'{origin}: {_unknown_macro(name, self.macros)}')
@@ -299,7 +286,7 @@ class Config:
 
   def _recipe(self, reference: Reference, origin: str, *, inside: Inside) -> Recipe:
     """The recipe of a reference to a function, with the arguments in its scope."""
-    with _at(origin):
+    with placed(origin):
       function = functions.find(reference.name, also=CLASSES)
     scope = reference.scope or inside.scope
     key = functions.scoped(scope, function.name)
@@ -326,7 +313,14 @@ class Config:
         dataclass refuses; each with its origin.
     """
     cls = CLASSES[name]
-    values = self._values(name)
+    if name in self._building:
+      chain = ' -> '.join(f'@{each}()' for each in (*self._building, name))
+      raise InputError(f'{chain}: a class must not refer to itself')
+    self._building.append(name)
+    try:
+      values = self._values(name)
+    finally:
+      self._building.pop()
     for field in dataclasses.fields(cls):
       if field.default is dataclasses.MISSING and field.name not in values:
         raise InputError(f'{name}.{field.name}: not set, and it has no default')

@@ -1,5 +1,6 @@
 """gin text, parsed by gin-config's own parser: macros, references, their scopes."""
 
+import contextlib
 import dataclasses
 import io
 import tokenize
@@ -27,6 +28,22 @@ class Reference:
   def __str__(self) -> str:
     called = '()' if self.evaluate else ''
     return f'@{functions.scoped(self.scope, self.name)}{called}'
+
+
+class Bound(NamedTuple):
+  """A value and its origin: `file:line` or `--gin.NAME`."""
+
+  value: Any
+  origin: str
+
+
+@contextlib.contextmanager
+def placed(origin: str) -> Iterator[None]:
+  """Prefixes an error with the place of what it is about."""
+  try:
+    yield
+  except InputError as error:
+    raise InputError(f'{origin}: {error}', field=error.field) from None
 
 
 def macros_in(value: Any) -> Iterator[str]:

@@ -118,9 +118,10 @@ def check(name: str, value: Any, hint: Any, origin: str, *, late: bool = False) 
 
 def as_number(value: Any, hint: Any) -> Any:
   """A value that fits its annotation; an integer that stands for a number, as one."""
-  if hint is not float or abs(value) >= 2**63:  # which no rule takes
+  kinds = typing.get_args(hint) or (hint,)
+  if type(value) is not int or float not in kinds or int in kinds:
     return value
-  return float(value)
+  return value if abs(value) >= 2**63 else float(value)  # which no rule takes
 
 
 def _brief(value: Any) -> str:

@@ -248,8 +248,8 @@ def metric(found: Any = None, *, name: str | None = None) -> Any:
   if found is None:
     return lambda found: metric(found, name=name)
   if name is None:
-    name = getattr(found, '__name__', getattr(found, 'name', found))
-  made = _made(found, str(name))
+    name = str(getattr(found, '__name__', getattr(found, 'name', found)))
+  made = _made(found, name)
   check_name('metric', name)
   place = getattr(found, '__qualname__', type(found).__name__)
   place = f'{getattr(found, "__module__", "")}.{place}'

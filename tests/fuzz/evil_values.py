@@ -128,14 +128,30 @@ LINES = (
 """Lines of a file that are no statements."""
 
 
-def names() -> tuple[str, ...]:
-  """Every macro and field of the settings."""
-  fields = [
-    f'{selector}.{field.name}'
-    for selector, cls in gin.CLASSES.items()
-    for field in dataclasses.fields(cls)
-  ]
-  return (*sorted(gin.known_macros()), *fields)
+CLASSES = {
+  'train': (
+    'Run',
+    'Mesh',
+    'Optimizer',
+    'Evaluate',
+    'Decoding',
+    'Lora',
+    'DecoderConfig',
+  ),
+  'eval': ('Evaluation', 'Mesh', 'Evaluate', 'Decoding'),
+  'infer': ('Infer', 'Mesh', 'Evaluate', 'Decoding'),
+}
+"""Verb -> selectors of the settings that it uses."""
+
+
+@functools.cache
+def names(verb: str = '') -> tuple[str, ...]:
+  """Every macro and field of the settings; of a verb, those that it uses."""
+  used = CLASSES.get({'plan': 'train'}.get(verb, verb), tuple(gin.CLASSES))
+  classes = [(selector, gin.CLASSES[selector]) for selector in used]
+  fields = [f'{s}.{field.name}' for s, c in classes for field in dataclasses.fields(c)]
+  macros = {name for _, cls in classes for name in setting.macros(cls).values()}
+  return (*sorted(macros if verb else gin.known_macros()), *fields)
 
 
 def value(rng: random.Random) -> str:

@@ -40,7 +40,7 @@ LINE = 2_000
 
 HOOKS = (
   *(
-    'flan_jax.jobs.train_and_evaluate._data',
+    'flan_jax.jobs.train_and_evaluate.Checkpoints',
     'flan_jax.jobs.evaluate_checkpoint._models',
   ),
   *('flan_jax.jobs.infer._model', 'flan_jax.jobs.language_model.load_model'),
@@ -99,6 +99,8 @@ def command(rng: random.Random, known, verbs) -> list[str]:
   """A command of one of the verbs, and its evil."""
   verb = rng.choice(verbs)
   words = [*verb.split()]
+  if rng.random() < 0.8:
+    known = evil_values.names(verb)
   small = '--gin_file=gin/models/tiny.gin'
   if verb == 'train':
     words += ['--gin_file=gin/runs/base.gin', small, '--gin.MODEL_DIR=out',
