@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from flan_jax.config.checks import Rule, at_least, count, positive, share
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import modules, named
 
@@ -25,6 +26,14 @@ LIBRARIES = ('optax', 'optax.contrib')
 
 SHIPPED = {'without_norms': 'flan_jax.train.matrices'}
 """Function of ours -> the module that registers it, imported for its name alone."""
+
+_RANGES: Mapping[str, Rule] = {
+  **dict.fromkeys(('b1', 'b2', 'b3', 'decay', 'momentum', 'rho'), share),
+  **dict.fromkeys(('eps', 'eps_root', 'learning_rate', 'weight_decay'), at_least(0)),
+  **dict.fromkeys(('max_norm', 'max_delta'), positive),
+  **dict.fromkeys(('decay_steps', 'transition_steps', 'warmup_steps'), count(0)),
+}
+"""Parameter -> rule of its numbers, of those that mean the same in all of optax."""
 
 _OWN = ('gin.macro', 'gin.constant', 'gin.singleton')
 """Functions that gin-config registers for itself."""
@@ -192,6 +201,10 @@ class Function:
       return Any
     hint = _resolved(parameter.annotation, self.target)
     return tuple[hint, ...] | list[hint] if name in self.positional else hint
+
+  def rule(self, name: str) -> Rule | None:
+    """Rule of a parameter whose range is known; None for any other."""
+    return _RANGES.get(name) if self.name.startswith('optax.') else None
 
   def scope(self, scope: str) -> contextlib.AbstractContextManager[Any]:
     """Context in which a function finds the scope of the reference to it."""

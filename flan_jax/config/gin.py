@@ -301,7 +301,8 @@ class Config:
     for argument, bound in sorted(arguments.items()):
       value, at = self.resolve(bound, f'{key}.{argument}', inside=within)
       hint = function.hint(argument)
-      value_types.check(f'{key}.{argument}', value, hint, at, late=True)
+      limits = function.rule(argument)
+      value_types.check(f'{key}.{argument}', value, hint, at, late=True, limits=limits)
       values[argument] = value
     return Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
 

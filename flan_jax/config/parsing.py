@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flan_jax.config import functions
-from flan_jax.errors import InputError, said
+from flan_jax.errors import InputError
 
 MACRO = ('macro', 'gin.macro')
 """Names of the function that macros stand for, which are written out in old files."""
@@ -139,13 +139,11 @@ def statements(text: str, source: str, *, named: dict[str, str]) -> list[Any]:
   except SyntaxError as error:
     if is_flag:
       raise
-    what = (error.msg or 'not gin').splitlines()[0]
-    raise InputError(f'{source}:{error.lineno}: {what}') from None
+    raise InputError(f'{source}:{error.lineno}: {_reason(error)}') from None
   except tokenize.TokenError:
     raise _unclosed(text, source) from None
   except _NO_LITERAL as error:
-    what = _WHY.get(type(error)) or said(error).partition(': ')[2]
-    raise InputError(f'{source}: not gin: {what}') from None
+    raise InputError(f'{source}: not gin: {_reason(error)}') from None
   if is_flag and len(found) != 1:
     raise SyntaxError('several statements')
   return found
@@ -154,10 +152,15 @@ def statements(text: str, source: str, *, named: dict[str, str]) -> list[Any]:
 _NO_LITERAL = (TypeError, ValueError, RecursionError, MemoryError, OverflowError)
 """Errors of Python's own parser at text that is none of its literals."""
 
-_WHY: dict[type, str] = {
-  RecursionError: 'too many levels of brackets',
-  MemoryError: 'too many levels of brackets',
-}
+
+def _reason(error: Exception) -> str:
+  """Says why a text is no gin, in words of gin rather than of Python's parser."""
+  text = str(getattr(error, 'msg', error)).partition('\n')[0]
+  if isinstance(error, (RecursionError, MemoryError)):
+    return 'too many levels of brackets'
+  if text.startswith('malformed node'):
+    return "no literal, macro or reference; a text needs quotes, as in 'text'"
+  return text or 'not gin'
 
 
 def _unclosed(text: str, source: str) -> Exception:

@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from flan_jax.config import setting
-from flan_jax.config.checks import shown, sound
+from flan_jax.config.checks import Rule, shown, sound
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.written import written
 from flan_jax.errors import InputError
@@ -94,7 +94,15 @@ def _items_fit(value: Any, cls: type, hints: tuple[Any, ...], *, late: bool) -> 
   return True
 
 
-def check(name: str, value: Any, hint: Any, origin: str, *, late: bool = False) -> None:
+def check(
+  name: str,
+  value: Any,
+  hint: Any,
+  origin: str,
+  *,
+  late: bool = False,
+  limits: Rule | None = None,
+) -> None:
   """Checks that a gin value has the type of what it is bound to, and is sound.
 
   Args:
@@ -103,6 +111,7 @@ def check(name: str, value: Any, hint: Any, origin: str, *, late: bool = False) 
     hint: its annotation.
     origin: place where it was given.
     late: as in `fits`; the value of a field is held against its rule later.
+    limits: rule of the argument, if it is a number.
 
   Raises:
     InputError: if it has not.
@@ -111,7 +120,8 @@ def check(name: str, value: Any, hint: Any, origin: str, *, late: bool = False) 
   if not fits(value, hint, late=late):
     wrong = rule(value, hint, late=late)
   elif late:
-    wrong = sound(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    wrong = (number and limits is not None and limits(value)) or sound(value)
   if wrong:
     raise InputError(f'{origin}: {name} = {_brief(value)}; {wrong}')
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flan_jax.config.recipe import Recipe
 from flan_jax.errors import InputError
 from flan_jax.jobs.run import Run
 from flan_jax.runtime import multihost
@@ -11,6 +12,13 @@ from flan_jax.runtime.preemption import Stopped
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.metric_writer import BadStep
+
+
+def _clip(run: Run) -> str:
+  """How the gradient is clipped, with the optimizer of the run."""
+  if isinstance(run.config.optimizer, Recipe):
+    return f'optax.chain.args = (@optax.clip_by_global_norm(), {run.config.optimizer})'
+  return 'Optimizer.clip_global_norm'
 
 
 @contextmanager
@@ -34,7 +42,7 @@ def ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
       checkpoints.wait()
       raise InputError(
         f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
-        'the learning rate, clip the gradient (Optimizer.clip_global_norm), or set '
+        f'the learning rate, clip the gradient ({_clip(run)}), or set '
         "Run.bad_step='skip'"
       ) from None
     except OSError as error:

@@ -138,6 +138,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
     began=began,
   )
   _check_leakage(run)
+  run.trainer.try_optimizer()
   return run
 
 

@@ -34,6 +34,9 @@ JOIN_S = 300.0
 HEARTBEAT_S = 30
 """Seconds without a heartbeat after which a process counts as lost."""
 
+MAX_PROCESSES = 100_000
+"""Maximum number of processes."""
+
 SKEW_S = 60.0
 """Maximum difference of two processes' clocks, in seconds, without a warning."""
 
@@ -58,24 +61,14 @@ def initialize(where: str) -> None:
   Raises:
     InputError: if `where` is neither, or `auto` finds no cluster.
   """
-  arguments = {}
-  if where != 'auto':
-    try:
-      address, count, index = where.split(',')
-      arguments = {
-        'coordinator_address': address,
-        'num_processes': int(count),
-        'process_id': int(index),
-      }
-    except ValueError:
-      raise InputError(
-        f'--multihost: got {where!r}; must be ADDRESS:PORT,HOSTS,HOST, as '
-        '10.0.0.2:8476,4,0, or no value on a cluster that assigns them'
-      ) from None
+  arguments = {} if where == 'auto' else _parsed(where)
   limit = network.limit_s(JOIN_S)
   others = 'the other processes'
   if arguments:
-    others = f'process {index} of {count} at the coordinator {address}'
+    others = (
+      f'process {arguments["process_id"]} of {arguments["num_processes"]} at the '
+      f'coordinator {arguments["coordinator_address"]}'
+    )
   try:
     with network.or_exit(f'--multihost: {others}', limit=limit):
       jax.distributed.initialize(
@@ -89,6 +82,36 @@ def initialize(where: str) -> None:
       f'--multihost: no cluster found ({str(error).splitlines()[0]}); give '
       '--multihost=ADDRESS:PORT,HOSTS,HOST'
     ) from None
+
+
+def _parsed(where: str) -> dict[str, Any]:
+  """Arguments of jax.distributed.initialize, of `ADDRESS:PORT,HOSTS,HOST`.
+
+  Raises:
+    InputError: if it is none, or a number is out of range.
+  """
+  found = re.fullmatch(r'([^\s,/]+):(\d{1,9}),(\d{1,9}),(\d{1,9})', where, re.ASCII)
+  if found is None:
+    raise InputError(
+      f'--multihost: got {where!r}; must be ADDRESS:PORT,HOSTS,HOST, as '
+      '10.0.0.2:8476,4,0, or no value on a cluster that assigns them'
+    )
+  address, *numbers = found.groups()
+  port, count, index = map(int, numbers)
+  for name, got, low, high in (
+    ('PORT', port, 1, 65_535),
+    ('HOSTS', count, 1, MAX_PROCESSES),
+    ('HOST', index, 0, count - 1),
+  ):
+    if not low <= got <= high:
+      raise InputError(
+        f'--multihost: got {name} {got} in {where!r}; must be {low} to {high:,}'
+      )
+  return {
+    'coordinator_address': f'{address}:{port}',
+    'num_processes': count,
+    'process_id': index,
+  }
 
 
 def is_single_process() -> bool:

@@ -14,7 +14,7 @@ from flan_jax.config.training import StepConfig
 from flan_jax.model import attention_dispatch
 from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.train import loss_guard, train_step
+from flan_jax.train import loss_guard, optimizer_trial, train_step
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import tuning as tuning_lib
@@ -74,11 +74,20 @@ class Trainer:
       for guards, optimizer in ((False, plain), (True, guarded))
     }
     self._optimizer = guarded if settings.guarded else plain
+    self._plain, self._trained = plain, shapes
     self.layout = self._layouts[settings.guarded]
     self.step = train_step.make(
       config, self._optimizer, layout=self.layout, mesh=mesh, rules=rules,
       frozen_shardings=self.model_shardings, **train_step.options(settings),
     )  # fmt: skip
+
+  def try_optimizer(self) -> None:
+    """Tries the optimizer on small parameters.
+
+    Raises:
+      InputError: if its updates are not finite.
+    """
+    optimizer_trial.check(self.settings.optimizer, self._plain, self._trained)
 
   @property
   def trained_parameters(self) -> int:

@@ -33,6 +33,8 @@ TEXTS = (
     '--',
   ),
   *("'x.jsonl'", "'{split}.jsonl'", "'**/*.jsonl'", "'.gitignore'", "'a/' * 999"),
+  *("'/dev/zero'", "'/dev/stdin'", "'fifo'", "'fifo.jsonl'", "'fifo.model'", "'loop'"),
+  *("'loop/x.jsonl'", "'store'", "'report'", "'x.jsonl/x'", "'microworld'", "'-'"),
   *("b'bytes'", "f'{1}'", "'a' 'b'", "r'\\'", "'\\N{BELL}'", "'\\N{NO SUCH}'"),
 )
 """Texts: paths that are none, and quotes that never end."""

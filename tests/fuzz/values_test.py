@@ -76,6 +76,9 @@ def place(tmp_path, monkeypatch):
   (tmp_path / 'x.jsonl').write_text('{"inputs": "Is it?", "targets": "yes"}\n' * 9)
   (tmp_path / 'file.txt').write_text('Is it?\n')
   evaluated(tmp_path / 'report')
+  for name in ('fifo', 'fifo.jsonl', 'fifo.model'):
+    os.mkfifo(tmp_path / name)
+  (tmp_path / 'loop').symlink_to('loop')
   monkeypatch.chdir(tmp_path)
   return tmp_path
 
@@ -105,7 +108,9 @@ def command(rng: random.Random, known, verbs) -> list[str]:
   if verb == 'train':
     words += ['--gin_file=gin/runs/base.gin', small, '--gin.MODEL_DIR=out',
               '--gin.MIXTURE_OR_TASK_NAME=microworld_mini_cb', '--gin.HELD_OUT=()',
-              '--gin.TRAIN_STEPS=2']  # fmt: skip
+              '--gin.TRAIN_STEPS=2', '--gin.SEQUENCE_LENGTH=256',
+              '--gin.BATCH_TOKENS=2048', '--gin.Evaluate.sequence_length=256',
+              '--gin.Run.tokenizer=bytes']  # fmt: skip
   elif verb == 'eval':
     words += ['--gin.CHECKPOINT=microworld', '--gin.OUTPUT_DIR=out',
               '--gin.DATASETS=microworld_mini_cb']  # fmt: skip
