@@ -24,8 +24,9 @@ PROMPT                  ask; the answer is written as it is generated
 
 def run(options: argparse.Namespace) -> int:
   from flan_jax.config import checks
+  from flan_jax.runtime import standard_input
 
-  checks.check('--max-tokens', options.max_tokens, checks.at_least(1))
+  checks.check('--max-tokens', options.max_tokens, checks.count(1, checks.MAX_LENGTH))
   checks.check('--seed', options.seed, checks.uint32)
   checks.check('--temperature', options.temperature, checks.at_least(0, finite=True))
   ranked = split_options('--options', options.options)
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
       '--json: got no PROMPT; must be one, or - to read it from standard input'
     )
   if prompt == '-':
-    prompt = sys.stdin.read().removesuffix('\n')
+    prompt = standard_input.read().removesuffix('\n')
   console.quiet_absl()
   model = _load(options)
   if options.chat and not model.chats:

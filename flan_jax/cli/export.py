@@ -16,23 +16,24 @@ def run(options: argparse.Namespace) -> int:
   if options.lm_eval is not None:
     return export_lm_eval.run(options)
   from flan_jax.config import checks
+  from flan_jax.runtime import worker_pool
 
   if options.out is None:
     raise InputError('--out: not given, nor --lm-eval; must be a new folder')
   for name in export_flags.LM_EVAL:
     if getattr(options, name) is not None:
       raise InputError(f'--{name.replace("_", "-")}: only with --lm-eval')
-  for name, got, least in (
-    ('--sampled', options.sampled, 1),
-    ('--epochs', options.epochs, 1),
-    ('--seed', options.seed, 0),
-    ('--sequence-length', options.sequence_length, 8),
-    ('--shard-size', options.shard_size, 1),
-    ('--vocab-size', options.vocab_size, 1),
-    ('--template-seed', options.template_seed, 0),
-    ('--workers', options.workers, 1),
+  for name, got, rule in (
+    ('--sampled', options.sampled, checks.count(1)),
+    ('--epochs', options.epochs, checks.count(1, materialize.MAX_EPOCHS)),
+    ('--seed', options.seed, checks.uint32),
+    ('--sequence-length', options.sequence_length, checks.count(8, checks.MAX_LENGTH)),
+    ('--shard-size', options.shard_size, checks.count(1)),
+    ('--vocab-size', options.vocab_size, checks.count(1)),
+    ('--template-seed', options.template_seed, checks.uint32),
+    ('--workers', options.workers, checks.count(1, worker_pool.MAX_WORKERS)),
   ):
-    checks.check(name, got, checks.or_none(checks.at_least(least)))
+    checks.check(name, got, checks.or_none(rule))
   given = {name: getattr(options, name) for name in _FRESH}
   given = {name: value for name, value in given.items() if value is not None}
   if options.store is not None and given:
@@ -46,7 +47,6 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.data.preprocess import Limits
   from flan_jax.data.store.materialize import StoreConfig
   from flan_jax.jobs import export, export_settings
-  from flan_jax.runtime import worker_pool
 
   fresh = StoreConfig(
     tokenizer=given.get('tokenizer', 'train'),

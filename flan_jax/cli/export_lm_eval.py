@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     raise InputError(f'--splits {split!r}: with --lm-eval must be dev or test')
   from flan_jax.catalog import prompt_style
   from flan_jax.cli import materialize
+  from flan_jax.config import checks
   from flan_jax.config.evaluation import EvalConfig
 
   given = {
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if getattr(options, name) is not None
   }
+  checks.check('--seed', options.seed, checks.or_none(checks.uint32))
   lengths = materialize.feature_lengths(options.task_feature_lengths)
   style = given.get('prompt_style', 'instructions')
   if style == 'continuation' or prompt_style.is_chat(style):

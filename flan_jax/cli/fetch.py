@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import registry
+  from flan_jax.config import checks
   from flan_jax.evaluate import metrics
+  from flan_jax.runtime import worker_pool
 
+  most = worker_pool.MAX_WORKERS
+  checks.check('--workers', options.workers, checks.count(1, most))
   if options.all == bool(options.datasets):
     raise InputError('fetch: give the names of datasets, or --all')
   if options.all:

@@ -11,6 +11,9 @@ from flan_jax.runtime.progress import Progress
 if TYPE_CHECKING:
   from flan_jax.catalog.registry import Mixture
 
+MAX_EPOCHS = 10_000
+"""Maximum number of epochs to render: after the last template, they repeat."""
+
 
 def run(options: argparse.Namespace) -> int:
   if options.repair:
@@ -20,14 +23,18 @@ def run(options: argparse.Namespace) -> int:
   if options.mixture is None:
     raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
   from flan_jax.config import checks
+  from flan_jax.runtime import worker_pool
 
-  for name, got, least in (
-    ('--vocab-size', options.vocab_size, 1),
-    ('--template-seed', options.template_seed, 0),
-    ('--batch-tokens', options.batch_tokens, 1),
-    ('--sequence-length', options.sequence_length, 8),
+  for name, got, rule in (
+    ('--vocab-size', options.vocab_size, checks.count(1)),
+    ('--template-seed', options.template_seed, checks.uint32),
+    ('--batch-tokens', options.batch_tokens, checks.count(1)),
+    ('--sequence-length', options.sequence_length, checks.count(8, checks.MAX_LENGTH)),
+    ('--epochs', options.epochs, checks.count(1, MAX_EPOCHS)),
+    ('--steps', options.steps, checks.count(1)),
+    ('--workers', options.workers, checks.count(1, worker_pool.MAX_WORKERS)),
   ):
-    checks.check(name, got, checks.or_none(checks.at_least(least)))
+    checks.check(name, got, checks.or_none(rule))
   batch, length = options.batch_tokens, options.sequence_length
   if options.steps and length and batch % length:
     nearest = max(round(batch / length), 1) * length
@@ -48,7 +55,6 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.data.sources import file_task
   from flan_jax.data.store import materialize as materialize_lib
   from flan_jax.evaluate import metrics
-  from flan_jax.runtime import worker_pool
 
   mixture = names.mixture(
     file_task.resolve(

@@ -11,26 +11,35 @@ from flan_jax.errors import InputError
 def run(options: argparse.Namespace) -> int:
   from flan_jax.config import checks
   from flan_jax.data import batch as batch_lib
+  from flan_jax.data import packing
   from flan_jax.data.store import store as store_lib
+  from flan_jax.runtime import network
 
   path = _fill(options)
   batch = options.batch_size
-  for name, got, least in (
-    ('--start', options.start, 0),
-    ('--count', options.count, 1),
-    ('--seed', options.seed, 0),
-    ('--hosts', options.hosts, 1),
-    ('--batch-size', batch, 1),
+  for name, got, rule in (
+    ('--start', options.start, checks.count(0, packing.MAX_SEQUENCES - 1)),
+    (
+      '--count',
+      options.count,
+      checks.count(1, max(1, packing.MAX_SEQUENCES - options.start)),
+    ),
+    ('--seed', options.seed, checks.uint32),
+    ('--hosts', options.hosts, checks.count(1)),
+    ('--batch-size', batch, checks.count(1)),
+    ('--sequence-length', options.sequence_length, checks.count(8, checks.MAX_LENGTH)),
   ):
-    checks.check(name, got, checks.at_least(least))
+    checks.check(name, got, rule)
   checks.check('--host', options.host, checks.between(0, options.hosts - 1))
   store = store_lib.Store.open(path)
-  plan = store.plan(
-    seed=options.seed,
-    sequences=options.start + options.count,
-    sequence_length=options.sequence_length,
-    pack=not options.unpacked,
-  )
+  sequences = options.start + options.count
+  with network.waiting(lambda: f'the plan of {sequences:,} sequences'):
+    plan = store.plan(
+      seed=options.seed,
+      sequences=sequences,
+      sequence_length=options.sequence_length,
+      pack=not options.unpacked,
+    )
   if batch % options.hosts:
     raise InputError(
       f'--batch-size: got {batch}; must be a multiple of the {options.hosts} hosts'

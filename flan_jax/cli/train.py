@@ -20,7 +20,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
 
   if not options.gin_file:
     raise InputError('--gin_file: not given; try --gin_file=gin/runs/demo.gin')
-  checks.check('--profile', options.profile, checks.at_least(0))
+  checks.check('--profile', options.profile, checks.count(0))
   parsed = gin.load(
     options.gin_file, options.gin, search_paths=options.gin_search_paths
   )

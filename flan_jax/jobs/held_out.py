@@ -140,6 +140,7 @@ class HeldOutEvaluation:
       results = measure.run(cached, prompt_style=prompt_style, **self._shared)
     finally:
       cached.close()
+    measure.check_measured(results, evaluate)
     if shared is not None:
       _copy_if_absent(path, pathlib.Path(shared))
     found = build.build(

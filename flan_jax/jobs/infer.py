@@ -1,9 +1,9 @@
 """Inference: a checkpoint over a file of prompts, a task or a mixture."""
 
 import dataclasses
+import functools
 import itertools
 import pathlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,12 +18,13 @@ from flan_jax.data.prompt_file import Asked, Prompts
 from flan_jax.data.sources import file_task
 from flan_jax.errors import InputError
 from flan_jax.evaluate import eval_data, load_model, predicted_file, prompt_spec
+from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import Warnings
 from flan_jax.evaluate.response_cache import ResponseCache, fingerprint
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.jobs import measure, model_source
-from flan_jax.runtime import multihost
+from flan_jax.runtime import multihost, standard_input
 from flan_jax.runtime.progress import Progress
 
 _BLOCK = 256
@@ -112,7 +113,7 @@ def _datasets(config: InferConfig, *, progress: Progress) -> list[Dataset]:
 def _prompts(path: str) -> Prompts:
   if path != prompt_file.STANDARD_INPUT:
     return prompt_file.read(path)
-  return prompt_file.read_text(multihost.broadcast_from_main(sys.stdin.read))
+  return prompt_file.read_text(multihost.broadcast_from_main(standard_input.read))
 
 
 def _model(
@@ -161,6 +162,7 @@ def _answer_tasks(
     del split, model
     write(record)
 
+  every = []
   for dataset in datasets:
     reported = 'test' if 'test' in dataset.slices else 'dev'
     results = measure.run(
@@ -173,8 +175,10 @@ def _answer_tasks(
       emit=emit,
       splits=(config.split or reported,),
     )
+    every.append(results)
     for warning in results.warnings:
       progress.line(f'warning: {warning}')
+  measure.check_measured(functools.reduce(Results.plus, every), evaluate)
 
 
 # A file of prompts.
@@ -197,16 +201,23 @@ def _answer_file(
     style if load_model.has_own_form(style) else 'instructions',
     load_model.separator(config.evaluate, style),
   )
-  done = 0
+  done = answered = 0
   with progress.work('predict', prompts.size) as meter:
     left = iter(prompts)
     while asked := list(itertools.islice(left, _BLOCK)):
       for one, answer in zip(asked, block.answers(asked), strict=True):
         write(_record(one, form | answer))
+        answered += answer['predicted'] is not None
       done += len(asked)
       meter.reach(done)
   for warning in warnings.lines():
     progress.line(f'warning: {warning}')
+  if done and not answered:
+    why = ''.join(warnings.lines()[:1]) or 'the model gives NaN'
+    raise InputError(
+      f'PROMPTS {config.prompts!r}: no answer to any of {done:,}: {why}',
+      field='Infer.prompts',
+    )
 
 
 def _record(asked: Asked, answer: dict[str, Any]) -> dict[str, Any]:

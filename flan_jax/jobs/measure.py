@@ -109,6 +109,7 @@ def report(
       evaluate=evaluate,
       **shared,
     )
+    check_measured(results, evaluate)
   for warning in results.warnings:
     progress.line(f'warning: {warning}')
   encoded = None
@@ -126,6 +127,24 @@ def report(
   sent = multihost.broadcast(encoded)
   assert sent is not None  # the main process sends its report
   return json.loads(sent)
+
+
+def check_measured(results: Results, evaluate: evaluation_config.EvalConfig) -> None:
+  """Refuses an evaluation that has measured nothing: its report would be empty.
+
+  Raises:
+    InputError: if it has; names the lengths, and the first reason.
+  """
+  if results.datasets or results.own:
+    return
+  limits = Limits.of(evaluate.task_feature_lengths)
+  why = f': {results.warnings[0]}' if results.warnings else ''
+  raise InputError(
+    f'nothing was measured{why}; a prompt and its answer must fit into '
+    f'Evaluate.sequence_length {evaluate.sequence_length:,}, the prompt into '
+    f"TASK_FEATURE_LENGTHS 'inputs' {limits.inputs:,}",
+    field='Evaluate.sequence_length',
+  )
 
 
 def _form(

@@ -67,6 +67,10 @@ def _work(call: Call) -> None:
     call(_report)
 
 
+MAX_WORKERS = 1_024
+"""Maximum number of processes that a user may ask for."""
+
+
 def cores() -> int:
   """Number of cores that this process may use."""
   return len(os.sched_getaffinity(0))
