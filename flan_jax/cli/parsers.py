@@ -16,7 +16,8 @@ class Parser(argparse.ArgumentParser):
     found, rest = super().parse_known_args(args, namespace)
     for action in self._actions:  # argparse takes `--flag=--` as no value at all
       value = getattr(found, action.dest, None)
-      if action.option_strings and (value == [] != action.default or value == [[]]):
+      lists = isinstance(value, list) and (value == [] != action.default or [] in value)
+      if action.option_strings and lists:
         self.error(f'argument {action.option_strings[0]}: got --; must be a value')
     for action in self._get_positional_actions():
       missing = action.nargs == '?' and getattr(found, action.dest) == action.default

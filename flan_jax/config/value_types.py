@@ -119,11 +119,22 @@ def check(
   wrong = ''
   if not fits(value, hint, late=late):
     wrong = rule(value, hint, late=late)
+  elif not late and _is_quoted(value, hint):
+    wrong = f'a text; must be without its quotes: {value.strip()}'
   elif late:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     wrong = (number and limits is not None and limits(value)) or sound(value)
   if wrong:
     raise InputError(f'{origin}: {name} = {_brief(value)}; {wrong}')
+
+
+def _is_quoted(value: Any, hint: Any) -> bool:
+  """Returns whether a text holds a tuple or a list, where those are legal too."""
+  kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint)]
+  if not isinstance(value, str) or not {tuple, list} & set(kinds):
+    return False
+  text = value.strip()
+  return (text[:1], text[-1:]) in (('(', ')'), ('[', ']'))
 
 
 def as_number(value: Any, hint: Any) -> Any:

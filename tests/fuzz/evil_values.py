@@ -5,6 +5,7 @@ import functools
 import random
 import typing
 
+from flan_jax.cli import dispatch
 from flan_jax.config import gin, setting
 
 NUMBERS = (
@@ -14,6 +15,9 @@ NUMBERS = (
   *('-2147483649', '4294967296', '9223372036854775807', '9223372036854775808'),
 )
 """Numbers out of range, of the wrong kind, or of none."""
+
+INTEGERS = ('0', '1', '2', '3', '16', '100', '-1', '1000000', '134217728', '4294967295')
+"""Integers, some of which a flag may have."""
 
 TEXTS = (
   *('', "''", "'x'", 'banana', "'\\x00'", "'\\ud800'", 'a\x00b', '\udcff', 'é\u2028'),
@@ -375,6 +379,17 @@ MULTIHOST = (
 )
 
 
+@functools.cache
+def _flag_kinds(verb: str) -> dict[str, tuple[typing.Any, typing.Sequence[str]]]:
+  """Flag of a verb -> type of its value, None for a text, and the legal ones."""
+  verbs = next(action for action in dispatch.parser()._actions if action.choices)
+  return {
+    name: (action.type, tuple(action.choices or ()))
+    for action in verbs.choices[verb]._actions
+    for name in action.option_strings
+  }
+
+
 def flag(rng: random.Random, verb: str) -> list[str]:
   """A flag of a verb, with a value."""
   legal = FLAGS[verb]
@@ -382,6 +397,11 @@ def flag(rng: random.Random, verb: str) -> list[str]:
     return []
   name = rng.choice(legal)
   found = rng.choice(MULTIHOST) if name == '--multihost' else value(rng)
+  kind, choices = _flag_kinds(verb.split()[0])[name]
+  if kind is not None and rng.random() < 0.8:
+    found = rng.choice((*NUMBERS, *INTEGERS, *INTEGERS))
+  elif choices and rng.random() < 0.8:
+    found = rng.choice(choices)
   if rng.random() < 0.5:  # as people write them
     found = found.strip('\'"')
   return [f'{name}={found}']

@@ -26,9 +26,11 @@ import pytest
 from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.config.recipe import Recipe
+from flan_jax.runtime import network
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE))  # a module beside this one
+for folder in (HERE, HERE.parent / 'interop' / 'huggingface'):
+  sys.path.insert(0, str(folder))
 
 import evil_values  # noqa: E402
 
@@ -67,6 +69,7 @@ class Hang(BaseException):
 def place(tmp_path, monkeypatch):
   """A folder with a store, a report and files of examples, to be in."""
   from evaluated_report import evaluated
+  from small_models import random_model
 
   from flan_jax.catalog import names
   from flan_jax.data.store.materialize import StoreConfig, materialize
@@ -79,7 +82,9 @@ def place(tmp_path, monkeypatch):
   for name in ('fifo', 'fifo.jsonl', 'fifo.model'):
     os.mkfifo(tmp_path / name)
   (tmp_path / 'loop').symlink_to('loop')
+  random_model(tmp_path / 'model')
   monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv(network.SETTING, '2')
   return tmp_path
 
 
@@ -133,7 +138,8 @@ def command(rng: random.Random, known, verbs) -> list[str]:
   elif verb == 'report':
     words.append(rng.choice(('report', 'report', 'nowhere', evil_values.value(rng))))
   elif verb == 'convert':
-    words += [rng.choice(('microworld', 'x.gguf', evil_values.value(rng))), 'out']
+    words += [rng.choice(('model', 'model', evil_values.value(rng))), 'out']
+    words += rng.choice((['--to=hf'], []))
   elif verb == 'launch':
     words += ['--dry-run', '--tpu=n', '--zone=z-a', '--type=v4-8']
   elif verb == 'fetch':
