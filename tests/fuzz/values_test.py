@@ -10,6 +10,7 @@ although no run can have it are faults. The figures are printed.
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -26,11 +27,10 @@ import pytest
 from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.config.recipe import Recipe
-from flan_jax.runtime import network
+from flan_jax.runtime import modules, network
 
 HERE = pathlib.Path(__file__).parent
-for folder in (HERE, HERE.parent / 'interop' / 'huggingface'):
-  sys.path.insert(0, str(folder))
+sys.path.insert(0, str(HERE))  # a module beside this one
 
 import evil_values  # noqa: E402
 
@@ -68,23 +68,26 @@ class Hang(BaseException):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
   """A folder with a store, a report and files of examples, to be in."""
-  from evaluated_report import evaluated
-  from small_models import random_model
-
   from flan_jax.catalog import names
+  from flan_jax.checkpoints import model_dir
   from flan_jax.data.store.materialize import StoreConfig, materialize
 
   mixture = names.mixture('microworld_mini_cb')
   materialize(mixture, StoreConfig(tokenizer='bytes', epochs=1), out=tmp_path / 'store')
   (tmp_path / 'x.jsonl').write_text('{"inputs": "Is it?", "targets": "yes"}\n' * 9)
   (tmp_path / 'file.txt').write_text('Is it?\n')
-  evaluated(tmp_path / 'report')
+  (tmp_path / 'report').mkdir()
+  report = HERE.parents[1] / 'docs' / 'results' / 'first_real_run' / 'report.json'
+  shutil.copy(report, tmp_path / 'report')
   for name in ('fifo', 'fifo.jsonl', 'fifo.model'):
     os.mkfifo(tmp_path / name)
   (tmp_path / 'loop').symlink_to('loop')
-  random_model(tmp_path / 'model')
+  shutil.copytree(model_dir.SHIPPED, tmp_path / 'model')
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv(network.SETTING, '2')
+  # Read once, of a process that would read them at every command.
+  monkeypatch.setattr(modules, 'installed', functools.cache(modules.installed))
+  monkeypatch.setattr(dispatch, 'parser', functools.cache(dispatch.parser))
   return tmp_path
 
 
