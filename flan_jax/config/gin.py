@@ -42,6 +42,7 @@ from flan_jax.config.parsing import (
   Inside,
   Macro,
   Reference,
+  followed,
   keys,
   macros_in,
   placed,
@@ -347,12 +348,7 @@ class Config:
   def _origin(self, selector: str, field: str) -> str:
     """Place where the value of a field was given; '' if nothing binds it."""
     for key in keys(selector):
-      bound, seen = self.bindings.get((key, field)), set[str]()
-      while bound is not None and isinstance(bound.value, Macro):
-        if bound.value.name in seen:
-          break
-        seen.add(bound.value.name)
-        bound = self.macros.get(bound.value.name)
+      bound = followed(self.bindings.get((key, field)), self.macros)
       if bound is not None:
         return bound.origin
     return ''
@@ -409,6 +405,7 @@ class Config:
         continue
       known, flag = name in known_macros(), bound.origin.startswith('--')
       if known and not flag:
+        self._check_unused(name, bound)
         field = self._unbound_field(name, built)
         write = f'; write {field} = VALUE' if field else ''
         warnings.append(f'{bound.origin}: {name} has no effect on `flan {verb}`{write}')
@@ -420,6 +417,18 @@ class Config:
         f'{did_you_mean(name, used) or ";"} macros in effect: {", ".join(sorted(used))}'
       )
     return warnings
+
+  def _check_unused(self, name: str, bound: Bound) -> None:
+    """Refuses the value of a macro without effect that no other verb takes either."""
+    value, origin = self.resolve(bound, name)
+    wrong = [
+      value_types.unfit(value, cls, field)
+      for cls in CLASSES.values()
+      for field, macro in setting.macros(cls).items()
+      if macro == name
+    ]
+    if wrong and all(wrong):
+      raise InputError(f'{origin}: {name} = {value_types.brief(value)}; {wrong[0]}')
 
   def _refuse_unreferred(self, key: str, field: str, bound: Bound) -> None:
     """Refuses the binding of a function that no reference has taken."""

@@ -36,9 +36,13 @@ def _axes_are_known(rules: Rules) -> str:
   for name, over in rules:
     if wrong := logical(name):
       return f'logical axis {name!r} {wrong}'
-    for axis in (over,) if isinstance(over, str) else over or ():
+    axes = (over,) if isinstance(over, str) else over or ()
+    for axis in axes:
       if wrong := mesh(axis):
         return f'mesh axis {axis!r} of {name!r} {wrong}'
+    if len(set(axes)) < len(axes):
+      nearest = tuple(dict.fromkeys(axes))
+      return f'{name!r} must have different mesh axes; the nearest is {nearest}'
   return ''
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.config import functions
@@ -35,6 +35,17 @@ class Bound(NamedTuple):
 
   value: Any
   origin: str
+
+
+def followed(bound: Bound | None, macros: Mapping[str, Bound]) -> Bound | None:
+  """What a chain of macros ends at: a value, None, or itself."""
+  seen = set[str]()
+  while bound is not None and isinstance(bound.value, Macro):
+    if bound.value.name in seen:
+      break
+    seen.add(bound.value.name)
+    bound = macros.get(bound.value.name)
+  return bound
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from flan_jax.config import functions
 from flan_jax.config.checks import (
+  INT32,
   MAX_LENGTH,
   at_least,
   count,
@@ -48,6 +49,11 @@ CHANGES_NO_STEP = (
 def _loss_spike(value: float | None) -> str:
   legal = value is None or 1 < value < math.inf
   return '' if legal else 'must be None or above 1, as 3.0 for three times the average'
+
+
+def _validation(value: str | float | None) -> str:
+  legal = value is None or isinstance(value, str) or abs(value) <= INT32
+  return '' if legal else 'must be a file, a share, as 0.05, or a number of examples'
 
 
 def _complete(value: OptimizerConfig | Recipe) -> str:
@@ -246,7 +252,9 @@ class TrainConfig:
   targets: str = setting('targets', macro='TARGETS')
   messages: str | None = setting(None, macro='MESSAGES')
   chat_template: str | None = setting(None, macro='CHAT_TEMPLATE')
-  validation: str | int | float | None = setting(None, macro='VALIDATION')
+  validation: str | int | float | None = setting(
+    None, macro='VALIDATION', rule=_validation
+  )
   task_feature_lengths: Mapping[str, int] | None = setting(
     None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths
   )

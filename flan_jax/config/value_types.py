@@ -125,7 +125,7 @@ def check(
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     wrong = (number and limits is not None and limits(value)) or sound(value)
   if wrong:
-    raise InputError(f'{origin}: {name} = {_brief(value)}; {wrong}')
+    raise InputError(f'{origin}: {name} = {brief(value)}; {wrong}')
 
 
 def _is_quoted(value: Any, hint: Any) -> bool:
@@ -137,6 +137,15 @@ def _is_quoted(value: Any, hint: Any) -> bool:
   return (text[:1], text[-1:]) in (('(', ')'), ('[', ']'))
 
 
+def unfit(value: Any, cls: type, field: str) -> str:
+  """Says what is wrong with a value of a field, alone; '' if the field takes it."""
+  hint = typing.get_type_hints(cls)[field]
+  if not fits(value, hint):
+    return rule(value, hint)
+  own = dict(setting.rules(cls)).get(field)
+  return (own(value) if own else '') or sound(value)
+
+
 def as_number(value: Any, hint: Any) -> Any:
   """A value that fits its annotation; an integer that stands for a number, as one."""
   kinds = typing.get_args(hint) or (hint,)
@@ -145,7 +154,7 @@ def as_number(value: Any, hint: Any) -> Any:
   return value if abs(value) >= 2**63 else float(value)  # which no rule takes
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
   """A value in gin; of a long one, its beginning."""
   if type(value) is int:
     return str(value) if abs(value) < 2**63 else shown(value)
@@ -178,7 +187,7 @@ def _at_fault(value: Any, hint: Any, *, late: bool) -> str:
     items += [(item, arguments[0], '') for item in value]
   for item, wanted, place in items:
     if not fits(item, wanted, late=late):
-      return f'; {_brief(item)}{place} is not {describe(wanted)}'
+      return f'; {brief(item)}{place} is not {describe(wanted)}'
   return ''
 
 

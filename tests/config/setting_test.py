@@ -1,6 +1,7 @@
 """A field states its macro and its rule; gin files, docs and messages agree with it."""
 
 import ast
+import math
 import pathlib
 import re
 import typing
@@ -40,7 +41,7 @@ REQUIRED = {
                  'num_kv_heads', 'head_dim')
   ),
 }  # fmt: skip
-BAD_VALUES = (-2.0, -2, '', '?', ('?',), ('',), (('?', None),))
+BAD_VALUES = (-1e300, -2.0, -2, '', '?', ('?',), ('',), (('?', None),))
 WRONG_TYPE = 7.5
 
 
@@ -232,3 +233,20 @@ def test_an_error_of_a_running_job_has_the_line_of_its_setting(
 def test_a_field_that_does_not_exist_is_an_error_of_the_programmer():
   with pytest.raises(TypeError, match="no field 'trian_steps'"):
     setting_lib.qualified(TrainConfig, 'trian_steps')
+
+
+NUMBERS = [
+  pytest.param(cls, field, hint, id=f'{selector}.{field}')
+  for selector, cls in gin.CLASSES.items()
+  for field, hint in typing.get_type_hints(cls).items()
+  if {int, float} & set(typing.get_args(hint) or (hint,)) and hint is not bool
+]
+
+
+@pytest.mark.parametrize(('cls', 'field', 'hint'), NUMBERS)
+def test_every_number_has_a_range(cls, field, hint):
+  """No field takes what is no number, what no device can hold, or any sign."""
+  bad = [10**400, -(10**400), 2**64]
+  bad += [math.nan, math.inf, -math.inf, -1e300] * value_types.fits(0.5, hint)
+  for value in bad:
+    assert value_types.unfit(value, cls, field), value
