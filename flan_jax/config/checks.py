@@ -31,7 +31,9 @@ def shown(value: Any) -> str:
   """A value as messages show it: numbers with separators, long values shortened."""
   if isinstance(value, int) and not isinstance(value, bool):
     if abs(value) >= 10**_DIGITS:
-      return f'a number of {int(abs(value).bit_length() * math.log10(2)) + 1:,} digits'
+      digits = int(math.log10(abs(value)))  # at the most one too few
+      digits += abs(value) >= 10**digits
+      return f'a number of {digits:,} digits'
     return f'{value:,}'
   if isinstance(value, float):
     return f'{value:,}' if abs(value) < 10**_DIGITS else str(value)

@@ -431,3 +431,66 @@ def test_the_shipped_evaluation_builds():
   parsed = gin.load(['gin/evaluate/zero_shot.gin'], flags)
   parsed.build('Evaluation')
   assert parsed.refuse_unused('eval') == []
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('TRAIN_STEPS = ' + '(' * 3_000, 'run.gin:'),
+    ('TRAIN_STEPS = ' + '9' * 400, 'a number of 400 digits'),
+    ('Optimizer.learning_rate = ' + '9' * 400, 'must be a number of 64 bits'),
+    ('Optimizer.clip_global_norm = ' + '9' * 400, 'must be a number of 64 bits'),
+    ('TRAIN_STEPS = 2147483648', 'must be 2,147,483,647 or less; the nearest is'),
+    ("MODEL_DIR = 'a\\x00'", 'must be a text without NUL'),
+    ("MODEL_DIR = '\\ud800'", 'must be a text that UTF-8 has, without surrogates'),
+    ('SEED = {[]: 1}', 'run.gin: not gin: unhashable type'),
+    ('SEED = nan', 'a text needs quotes'),
+    ('A = %B\nB = (%A,)\nHELD_OUT = %A', 'a macro must not refer to itself'),
+    (
+      'Decoding.top_p = @Decoding()',
+      r'-> @Decoding\(\): a class must not',
+    ),
+    ("HELD_OUT = '()'", r'a text; must be without its quotes: \(\)'),
+    ("Mesh.rules = (('embed', ('fsdp', 'fsdp')),)", 'must have different mesh axes'),
+    ('Decoding.beams = 100000', 'must be 1 to 256'),
+    ("NUM_FEWSHOT = 'banana'", "run.gin:.*NUM_FEWSHOT = 'banana'; must be an integer"),
+    ('optax.adamw.b1 = 2.0\nRun.optimizer = @optax.adamw()', 'b1 = 2.0; must be 0 or'),
+  ],
+)
+def test_an_evil_value_is_one_line(text, message, tmp_path):
+  path = write(tmp_path, f"include 'gin/runs/base.gin'\n{text}\n")
+  values = {'MODEL_DIR': 'x', 'TRAIN_STEPS': 1, 'MIXTURE_OR_TASK_NAME': 'flan_rte'}
+
+  def load():
+    parsed = gin.load([path])
+    parsed.give(values, origin='here')
+    parsed.build('Run')
+    parsed.refuse_unused('train')
+
+  with pytest.raises(InputError, match=message) as caught:
+    load()
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('lines', 'message'),
+  [
+    # Each macro holds the next one twice: 2**40 values.
+    (
+      [f'M{i} = (%M{i + 1}, %M{i + 1})' for i in range(40)],
+      'has more than 100,000',
+    ),
+    ([f'M{i} = %M{i + 1}' for i in range(3_000)], 'more than 100 macros'),
+  ],
+)
+def test_macros_do_not_grow_without_end(lines, message, tmp_path):
+  lines = [*lines, f'M{len(lines)} = 1', 'DecoderConfig.window = %M0']
+  path = write(tmp_path, '\n'.join(lines))
+  with pytest.raises(InputError, match=message):
+    gin.load([path]).bound('DecoderConfig')
+
+
+def test_a_flag_is_one_statement():
+  """A line break in a value starts no other setting."""
+  with pytest.raises(InputError, match='SEED: Run.seed = .*must be an integer'):
+    build('SEED=1\nTRAIN_STEPS = 7')

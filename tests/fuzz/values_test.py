@@ -25,7 +25,7 @@ import traceback
 import pytest
 
 from flan_jax.cli import dispatch
-from flan_jax.config import gin
+from flan_jax.config import gin, parsing
 from flan_jax.config.recipe import Recipe
 from flan_jax.runtime import modules, network
 
@@ -88,7 +88,26 @@ def place(tmp_path, monkeypatch):
   # Read once, of a process that would read them at every command.
   monkeypatch.setattr(modules, 'installed', functools.cache(modules.installed))
   monkeypatch.setattr(dispatch, 'parser', functools.cache(dispatch.parser))
+  monkeypatch.setattr(parsing, 'statements', remembered(parsing.statements))
   return tmp_path
+
+
+def remembered(statements):
+  """Parsing that remembers the shipped files, which most commands read."""
+  found = {}
+
+  def parse(text, source, *, named):
+    if 'evil' in source or source.startswith('--'):
+      return statements(text, source, named=named)
+    if source not in found:
+      names = {}
+      found[source] = statements(text, source, named=names), names
+    parsed, names = found[source]
+    for name in names:
+      named.setdefault(name, source)
+    return parsed
+
+  return parse
 
 
 @pytest.fixture

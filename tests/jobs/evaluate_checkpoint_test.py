@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint: the report, interruption, several processes."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -438,3 +439,21 @@ def test_bad_input_on_the_main_process_ends_them_all(runs, checkpoint, tmp_path)
   for host in both:
     line = 'flan: error: CHECKPOINT: cannot be converted here'
     assert host.stderr.strip().splitlines()[-1] == line
+
+
+def test_an_evaluation_that_measures_nothing_is_refused(tmp_path):
+  settings = {'DATASETS': 'mini_common_gen', 'TASK_FEATURE_LENGTHS': "{'inputs': 2}"}
+  with pytest.raises(InputError, match='nothing was measured: .*left out: blank, or'):
+    evaluate(tmp_path / 'out', **settings)
+  assert not (tmp_path / 'out' / 'report.json').exists()
+
+
+def test_the_metric_of_a_dataset_that_is_not_evaluated_stops_nothing(tmp_path):
+  wrong = dataclasses.replace(registry.get('mini_cb'), name='wrong', metric='acuracy')
+  with registry.restored():
+    registry.register(wrong)
+    flags = {'CHECKPOINT': 'nowhere', 'FAMILY': 'flan'}
+    with pytest.raises(InputError, match="checkpoint 'nowhere'"):
+      evaluate(tmp_path, **flags, DATASETS='mini_arc')
+    with pytest.raises(InputError, match="'wrong': metric 'acuracy': must be one of"):
+      evaluate(tmp_path, **flags, DATASETS='wrong')

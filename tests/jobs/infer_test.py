@@ -220,3 +220,12 @@ def test_two_processes_write_the_answers_of_one(evaluated, whole, runs, tmp_path
   assert [host.end() for host in hosts] == [0, 0], hosts[0].stderr
   found = (tmp_path / 'out' / 'predictions.jsonl').read_text()
   assert records(found) == [json.loads(line) for line in whole.splitlines()]
+
+
+def test_an_inference_that_answers_nothing_is_refused(tmp_path):
+  path = tmp_path / 'long.jsonl'
+  path.write_text(json.dumps({'inputs': 'x' * 5000}))
+  config = gin.load(['gin/infer.gin'], flags(tmp_path, PROMPTS=path)).build('Infer')
+  message = 'no answer to any of 1: .*not answered: over 2048 tokens'
+  with pytest.raises(InputError, match=message):
+    infer.infer(config, progress=Progress(quiet=True))

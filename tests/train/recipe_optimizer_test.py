@@ -14,12 +14,13 @@ from jax.sharding import PartitionSpec
 import flan_jax
 from flan_jax.catalog import registry
 from flan_jax.config import gin
+from flan_jax.config.recipe import Recipe
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import optimizer, trainer
+from flan_jax.train import optimizer, optimizer_trial, trainer
 
 TASK = 'microworld_mini_arc'
 COSINE = """
@@ -274,3 +275,16 @@ def test_weight_decay_is_kept_off_norms_by_name_in_gin():
   updates, _ = transform.update(zeros, transform.init(params), params)
   assert (updates['query'] < 0).all()
   assert (updates['final_norm'] == 0).all()
+
+
+@pytest.mark.parametrize('rate', [1e-3, float('nan')])
+def test_an_optimizer_is_tried_before_it_trains(rate):
+  """A foreign function says nothing of its arguments: its updates must be finite."""
+  recipe = Recipe('optax.adamw', (('b1', 2.0), ('learning_rate', rate)))
+  made = optax.adamw(rate, b1=2.0)
+  shapes = {'w': jax.ShapeDtypeStruct((4, 8), np.float32)}
+  step = 1 if np.isnan(rate) else r'1\d\d'
+  message = rf'@optax.adamw\(\), b1 = 2.0, .*: its update is not finite at step {step} '
+  with pytest.raises(InputError, match=message):
+    optimizer_trial.check(recipe, made, shapes)
+  optimizer_trial.check(recipe, optax.adamw(1e-3), shapes)
