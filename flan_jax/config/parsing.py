@@ -38,7 +38,7 @@ class Bound(NamedTuple):
 
 
 def followed(bound: Bound | None, macros: Mapping[str, Bound]) -> Bound | None:
-  """What a chain of macros ends at: a value, None, or itself."""
+  """The end of a chain of macros: a value, None, or a macro that refers to itself."""
   seen = set[str]()
   while bound is not None and isinstance(bound.value, Macro):
     if bound.value.name in seen:

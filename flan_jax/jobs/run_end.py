@@ -15,7 +15,7 @@ from flan_jax.train.metric_writer import BadStep
 
 
 def _clip(run: Run) -> str:
-  """How the gradient is clipped, with the optimizer of the run."""
+  """The setting that clips the gradient, with the optimizer of the run."""
   if isinstance(run.config.optimizer, Recipe):
     return f'optax.chain.args = (@optax.clip_by_global_norm(), {run.config.optimizer})'
   return 'Optimizer.clip_global_norm'

@@ -57,7 +57,7 @@ def check(optimizer: Any, transform: optax.GradientTransformation, params: Any) 
 
 
 def _steps(transform: optax.GradientTransformation, params: Any) -> jax.Array:
-  """Whether the updates of each step are finite, bool [STEPS]."""
+  """Returns whether the updates of each step are finite, bool [STEPS]."""
   start = jax.tree.map(
     lambda leaf: jnp.ones([min(size, SIDE) for size in leaf.shape], leaf.dtype), params
   )

@@ -245,7 +245,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize(('cls', 'field', 'hint'), NUMBERS)
 def test_every_number_has_a_range(cls, field, hint):
-  """No field takes what is no number, what no device can hold, or any sign."""
+  """No field takes NaN, infinity, more than 64 bits, or both signs without end."""
   bad = [10**400, -(10**400), 2**64]
   bad += [math.nan, math.inf, -math.inf, -1e300] * value_types.fits(0.5, hint)
   for value in bad:

@@ -173,7 +173,7 @@ def value(rng: random.Random) -> str:
 
 @functools.cache
 def _kinds_of(name: str) -> str:
-  """What a macro or field holds: 'number', 'text', 'several'; '' for other things."""
+  """Kind of a macro or field: 'number', 'text', 'several'; '' for other things."""
   for selector, cls in gin.CLASSES.items():
     hints = typing.get_type_hints(cls)
     macros = setting.macros(cls)

@@ -51,7 +51,7 @@ HOOKS = (
   *('flan_jax.cli.fetch._prepare', 'flan_jax.catalog.lint.lint'),
   *('jax.distributed.initialize', 'flan_jax.evaluate.load_model.load'),
 )
-"""Where the work of a verb begins: all settings have been checked before."""
+"""Functions with which the work of a verb begins: all settings are checked before."""
 
 SHALLOW = ('flan_jax.jobs.train_and_evaluate.Trainer',)
 """The same in the default tests, which lay out no model."""

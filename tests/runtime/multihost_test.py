@@ -1,4 +1,4 @@
-"""Where the processes of a run meet: checked before anything waits for them."""
+"""--multihost: its parts are checked before anything waits for other processes."""
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""What a user registers: by a name, of code, at every door."""
+"""Registration: names and code are checked at every door."""
 
 import pytest
 
