@@ -103,7 +103,7 @@ def _fill_step(options: argparse.Namespace, *, known: bool) -> None:
   """
   from flan_jax.config import checks
 
-  checks.check('--step', options.step, checks.at_least(1))
+  checks.check('--step', options.step, checks.count(1))
   for flag, value in (('--start', options.start), ('--count', options.count)):
     if value is not None:
       raise InputError(f'--step: got {flag} too; give one of them')
