@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from unittest import mock
 
 import jax
 import numpy as np
@@ -14,13 +15,15 @@ from jax.sharding import PartitionSpec
 import flan_jax
 from flan_jax.catalog import registry
 from flan_jax.config import gin
+from flan_jax.config.optimizer import OptimizerConfig
 from flan_jax.config.recipe import Recipe
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
-from flan_jax.jobs import train_and_evaluate
+from flan_jax.jobs import run_end, train_and_evaluate
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import optimizer, optimizer_trial, trainer
+from flan_jax.train.metric_writer import BadStep
 
 TASK = 'microworld_mini_arc'
 COSINE = """
@@ -288,3 +291,24 @@ def test_an_optimizer_is_tried_before_it_trains(rate):
   with pytest.raises(InputError, match=message):
     optimizer_trial.check(recipe, made, shapes)
   optimizer_trial.check(recipe, optax.adamw(1e-3), shapes)
+
+
+@pytest.mark.parametrize(
+  ('of', 'clip'),
+  [
+    (
+      Recipe('optax.adamw'),
+      r'optax.chain.args = \(@optax.clip_by_global_norm\(\), @opt',
+    ),
+    (OptimizerConfig(), r'\(Optimizer.clip_global_norm\)'),
+  ],
+)
+def test_the_advice_on_a_bad_step_is_about_the_optimizer_of_the_run(of, clip):
+  run, checkpoints = mock.MagicMock(), mock.MagicMock()
+  run.stop.__exit__.return_value = False
+  run.config.optimizer = of
+  with (
+    pytest.raises(InputError, match=f'clip the gradient .*{clip}'),
+    run_end.ending(run, checkpoints),
+  ):
+    raise BadStep(3, float('nan'), 1.0)
