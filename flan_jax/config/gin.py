@@ -301,9 +301,7 @@ class Config:
     values = {}
     for argument, bound in sorted(arguments.items()):
       value, at = self.resolve(bound, f'{key}.{argument}', inside=within)
-      hint = function.hint(argument)
-      limits = function.rule(argument)
-      value_types.check(f'{key}.{argument}', value, hint, at, late=True, limits=limits)
+      value_types.check_argument(function, key, argument, value, at)
       values[argument] = value
     return Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
 

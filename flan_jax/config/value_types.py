@@ -7,7 +7,8 @@ import typing
 from typing import Any
 
 from flan_jax.config import setting
-from flan_jax.config.checks import Rule, shown, sound
+from flan_jax.config.checks import shown, sound
+from flan_jax.config.functions import Function
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.written import written
 from flan_jax.errors import InputError
@@ -94,38 +95,50 @@ def _items_fit(value: Any, cls: type, hints: tuple[Any, ...], *, late: bool) -> 
   return True
 
 
-def check(
-  name: str,
-  value: Any,
-  hint: Any,
-  origin: str,
-  *,
-  late: bool = False,
-  limits: Rule | None = None,
-) -> None:
-  """Checks that a gin value has the type of what it is bound to, and is sound.
+def check(name: str, value: Any, hint: Any, origin: str) -> None:
+  """Checks that a gin value has the type of its field, whose rule it meets later.
 
   Args:
-    name: name of the field or the argument.
+    name: name of the field.
     value: the value.
     hint: its annotation.
     origin: place where it was given.
-    late: as in `fits`; the value of a field is held against its rule later.
-    limits: rule of the argument, if it is a number.
 
   Raises:
     InputError: if it has not.
   """
   wrong = ''
-  if not fits(value, hint, late=late):
-    wrong = rule(value, hint, late=late)
-  elif not late and _is_quoted(value, hint):
+  if not fits(value, hint):
+    wrong = rule(value, hint)
+  elif _is_quoted(value, hint):
     wrong = f'a text; must be without its quotes: {value.strip()}'
-  elif late:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    wrong = (number and limits is not None and limits(value)) or sound(value)
   if wrong:
     raise InputError(f'{origin}: {name} = {brief(value)}; {wrong}')
+
+
+def check_argument(
+  function: Function, key: str, name: str, value: Any, origin: str
+) -> None:
+  """Checks that a gin value has the type of a function's parameter, and its range.
+
+  Args:
+    function: the function.
+    key: its name in its scope.
+    name: name of the parameter.
+    value: the value.
+    origin: place where it was given.
+
+  Raises:
+    InputError: if it has not.
+  """
+  hint, limits = function.hint(name), function.rule(name)
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not fits(value, hint, late=True):
+    wrong = rule(value, hint, late=True)
+  else:
+    wrong = (number and limits is not None and limits(value)) or sound(value)
+  if wrong:
+    raise InputError(f'{origin}: {key}.{name} = {brief(value)}; {wrong}')
 
 
 def _is_quoted(value: Any, hint: Any) -> bool:

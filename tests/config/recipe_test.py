@@ -345,7 +345,7 @@ def test_bindings_that_nothing_refers_to_are_refused(tmp_path):
 literals = st.recursive(
   st.none()
   | st.booleans()
-  | st.integers()
+  | st.integers(-(2**63), 2**63 - 1)
   | st.floats(allow_nan=False, allow_infinity=False)
   | st.text(st.characters(codec='ascii', exclude_categories=('Cc',)), max_size=8),
   lambda inner: (
