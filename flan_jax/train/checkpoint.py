@@ -6,10 +6,8 @@ bits differ from those saved, it is moved aside and the one before is restored.
 """
 
 import errno
-import json
 import pathlib
 import shutil
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +20,7 @@ from etils import epath
 from flan_jax.errors import InputError
 from flan_jax.runtime import multihost, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
+from flan_jax.train.metadata_seal import Corrupt, sealed, unsealed
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'
@@ -47,10 +46,6 @@ def newest_step(model_dir: str) -> int | None:
   return (
     max(ocp.utils.checkpoint_steps(folder), default=None) if folder.exists() else None
   )
-
-
-class Corrupt(Exception):
-  """A checkpoint is torn, or holds other bits than were saved."""
 
 
 class Checkpoints:
@@ -281,36 +276,6 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
       'free some space, or set Run.keep lower',
       field='Run.model_dir',
     )
-
-
-def sealed(metadata: dict[str, Any]) -> dict[str, Any]:
-  """The metadata with a checksum of itself."""
-  metadata = {**metadata, _SEALED: True}
-  return {**metadata, _CRC32: _crc32(metadata)}
-
-
-def unsealed(found: Any) -> dict[str, Any]:
-  """The inverse of `sealed`; metadata of older versions has no checksum.
-
-  Raises:
-    Corrupt: if it is not what was sealed.
-  """
-  if not isinstance(found, dict):
-    raise Corrupt('its metadata is no JSON object')
-  metadata = dict(found)
-  own = metadata.pop(_CRC32, None)
-  if (own is not None or _SEALED in metadata) and own != _crc32(metadata):
-    raise Corrupt('its metadata is not what was saved')
-  metadata.pop(_SEALED, None)
-  return metadata
-
-
-_SEALED, _CRC32 = 'sealed', 'crc32'
-
-
-def _crc32(metadata: dict[str, Any]) -> int:
-  plain = json.loads(json.dumps(metadata))
-  return zlib.crc32(json.dumps(plain, sort_keys=True).encode('utf-8'))
 
 
 def checksums(tree: Any) -> dict[str, int]:

@@ -34,7 +34,7 @@ from flan_jax.runtime import atomic_file, renamed_keys
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.progress import Progress
 from flan_jax.runtime.renamed_keys import upgraded
-from flan_jax.train import lora, tuning
+from flan_jax.train import lora, metadata_seal, tuning
 from flan_jax.train.run_dir import RunDir
 
 _FORM = re.compile(r'(.+)@([^@/]*)')
@@ -245,8 +245,8 @@ def _metadata(found: RunStep) -> dict[str, Any]:
   """
   try:
     text = (found.checkpoint / 'about' / 'metadata').read_text()
-    return upgraded(checkpoint_lib.unsealed(json.loads(text)), renamed_keys.TRAINING)
-  except (OSError, ValueError, checkpoint_lib.Corrupt) as error:
+    return upgraded(metadata_seal.unsealed(json.loads(text)), renamed_keys.TRAINING)
+  except (OSError, ValueError, metadata_seal.Corrupt) as error:
     raise _unreadable(found, f'metadata: {error}') from None
 
 
