@@ -56,18 +56,19 @@ def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
 @contextlib.contextmanager
 def local_folder(output_dir: str) -> Iterator[str]:
   """Yields a local folder for OUTPUT_DIR; process 0 uploads its own to gs://."""
-  from flan_jax.runtime import multihost
+  from flan_jax.runtime import lock, multihost
   from flan_jax.runtime.object_store import Bucket
 
   if '://' not in output_dir:
     yield output_dir
     return
   bucket = Bucket('OUTPUT_DIR', output_dir)
-  with multihost.main_process_first():
-    if multihost.is_main_process():
-      bucket.pull()
-  try:
-    yield str(bucket.local)
-  finally:
-    if multihost.is_main_process():
-      bucket.push()
+  with lock.held_by_main('OUTPUT_DIR', output_dir):
+    with multihost.main_process_first():
+      if multihost.is_main_process():
+        bucket.pull()
+    try:
+      yield str(bucket.local)
+    finally:
+      if multihost.is_main_process():
+        bucket.push()

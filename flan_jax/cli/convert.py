@@ -11,22 +11,24 @@ from flan_jax.runtime.progress import Progress
 def run(options: argparse.Namespace) -> int:
   from flan_jax.interop.huggingface import convert as convert_lib
   from flan_jax.interop.huggingface import packages
+  from flan_jax.runtime import lock
 
   progress = Progress()
   console.quiet_absl()
   progress.stage(f'Converting {options.source}')
   source = packages.find(options.source)
-  if options.to == 'ours':
-    if options.family is not None:
-      raise InputError(
-        f'--family {options.family!r}: has no effect on an import, whose config.json '
-        'says the family; must come with --to hf'
-      )
-    done = convert_lib.import_model(source, options.destination, progress=progress)
-  else:
-    done = convert_lib.export_model(
-      source, options.destination, progress=progress, model_type=options.family
+  if options.to == 'ours' and options.family is not None:
+    raise InputError(
+      f'--family {options.family!r}: has no effect on an import, whose config.json '
+      'says the family; must come with --to hf'
     )
+  with lock.held('DST', options.destination, beside=True):
+    if options.to == 'ours':
+      done = convert_lib.import_model(source, options.destination, progress=progress)
+    else:
+      done = convert_lib.export_model(
+        source, options.destination, progress=progress, model_type=options.family
+      )
   found = done.agreement
   if options.json:
     console.print_json({

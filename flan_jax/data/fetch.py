@@ -34,7 +34,7 @@ from flan_jax.catalog.fields import Record
 from flan_jax.data.fetched import Fetched, place
 from flan_jax.data.sources.files import Json
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import network, worker_pool
+from flan_jax.runtime import lock, network, worker_pool
 from flan_jax.runtime.progress import Progress
 
 CAUSES = {
@@ -154,23 +154,25 @@ def _fetch_one(name, members, data_dir, folder, begin=lambda: None) -> Fetched:
     _check_prepared(builder, split_files(name, pathlib.Path(folder)))
   if not builder.is_prepared():
     state = 'prepared'
-    _clear_interrupted(builder)
-    if folder is None:
-      try:
-        begin()
-        with _quiet(), _impatient():
-          builder.download_and_prepare()
-      except Exception as error:  # a builder's own code may raise anything
-        return _missing(names, name, *_why(builder, error))
-    else:
-      files = split_files(name, pathlib.Path(folder))
+    files = split_files(name, pathlib.Path(folder)) if folder is not None else None
+    if files is not None:
       if not files:
         where = pathlib.Path(folder) / place(name)
         why = f'no {where}/<split>.jsonl'
         return _missing(names, name, 'not in the folder', why)
       check_names(name, members, files)
-      prepare(builder, files)
-      builder = tfds.builder(name, data_dir=data_dir)
+    with lock.held(name, builder.data_path, beside=True):
+      _clear_interrupted(builder)
+      if files is None:
+        try:
+          begin()
+          with _quiet(), _impatient():
+            builder.download_and_prepare()
+        except Exception as error:  # a builder's own code may raise anything
+          return _missing(names, name, *_why(builder, error))
+      else:
+        prepare(builder, files)
+        builder = tfds.builder(name, data_dir=data_dir)
   examples = {key: split.num_examples for key, split in builder.info.splits.items()}
   short = '; '.join(clamped(members, examples))
   standing = 'partial' if short else 'ready'

@@ -26,7 +26,7 @@ from flan_jax.evaluate.prompt_cache import PromptCache
 from flan_jax.evaluate.response_cache import ResponseCache
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import measure, model_source, provenance
-from flan_jax.runtime import modules, multihost
+from flan_jax.runtime import lock, modules, multihost
 from flan_jax.runtime.progress import Progress
 
 
@@ -123,12 +123,15 @@ def evaluate_checkpoint(
   found = leakages.get(evaluation.checkpoint) or check_leakage(evaluation, datasets)
   for warning in found.report['warnings']:
     progress.line(f'warning: {warning}')
-  data = shared.data if shared else open_data(evaluation, datasets, progress=progress)
-  models = _models(
-    evaluation, data, progress=progress, on_batch=on_batch, shared=shared
-  )
-  metadata = _metadata(evaluation, data, models, found, text=text)
-  return _evaluate(evaluation, data, models, metadata, progress=progress, shared=shared)
+  with lock.held_by_main('OUTPUT_DIR', evaluation.output_dir):
+    data = shared.data if shared else open_data(evaluation, datasets, progress=progress)
+    models = _models(
+      evaluation, data, progress=progress, on_batch=on_batch, shared=shared
+    )
+    metadata = _metadata(evaluation, data, models, found, text=text)
+    return _evaluate(
+      evaluation, data, models, metadata, progress=progress, shared=shared
+    )
 
 
 # Set up.
@@ -288,9 +291,6 @@ def _models(
 ) -> _Models:
   """Loads the model and the base, alike on every process."""
   out = pathlib.Path(evaluation.output_dir)
-  with multihost.main_process_first():
-    if multihost.is_main_process():
-      model_source.make_writable(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   prompt_styles = measure.prompt_styles(evaluation.evaluate)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax import __version__
@@ -13,7 +13,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import eval_data
 from flan_jax.jobs import evaluate_checkpoint, measure, model_source
 from flan_jax.jobs.evaluate_checkpoint import Leakage, Shared
-from flan_jax.runtime import atomic_file, multihost
+from flan_jax.runtime import atomic_file, lock, multihost
 from flan_jax.runtime.preemption import Stopped
 from flan_jax.runtime.progress import Progress
 
@@ -59,6 +59,21 @@ def evaluate_checkpoints(
     InputError: before the first evaluation, at a bad setting or checkpoint.
   """
   names = named(model_source.expanded(evaluation.checkpoints))
+  with lock.held_by_main('OUTPUT_DIR', evaluation.output_dir):
+    return _evaluate_each(
+      evaluation, names, text=text, progress=progress, on_batch=on_batch
+    )
+
+
+def _evaluate_each(
+  evaluation: EvalJobConfig,
+  names: Mapping[str, str],
+  *,
+  text: Callable[[EvalJobConfig], str],
+  progress: Progress,
+  on_batch: Callable[[], None],
+) -> Outcome:
+  """Evaluates checkpoints into the folders that `names` gives them."""
   shared = _shared(evaluation, names, progress=progress)
   finished, failed = {}, {}
   for i, (path, name) in enumerate(names.items(), 1):

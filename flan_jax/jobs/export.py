@@ -41,6 +41,7 @@ from flan_jax.jobs.export_settings import Draw, ExportConfig
 from flan_jax.report import dataset_card
 from flan_jax.runtime import (
   atomic_file,
+  lock,
   object_store,
   renamed_keys,
   worker_pool,
@@ -64,6 +65,14 @@ def export(config: ExportConfig, *, progress: Progress) -> dict[str, Any]:
   out = pathlib.Path(config.out)
   _check_out(config.out)
   export_files.FORMATS[config.format].check()
+  with lock.held('--out', config.out, beside=True):
+    return _export(config, out, progress)
+
+
+def _export(
+  config: ExportConfig, out: pathlib.Path, progress: Progress
+) -> dict[str, Any]:
+  """Writes an export to `out`, whose lock is held."""
   run: dict[str, Any] = {}
   if config.store is None:
     path = _render(config, out, progress)

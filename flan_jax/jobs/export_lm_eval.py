@@ -22,7 +22,7 @@ from flan_jax.evaluate.predict import Warnings
 from flan_jax.interop.huggingface import conversion_cache
 from flan_jax.interop.lm_eval import control_text, tasks
 from flan_jax.jobs import measure
-from flan_jax.runtime import atomic_file, object_store, yaml_text
+from flan_jax.runtime import atomic_file, lock, object_store, yaml_text
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import step_model
 
@@ -94,7 +94,10 @@ def export(config: LmEvalConfig, *, progress: Progress) -> dict[str, Any]:
   reader = _reader(config, store)
   datasets, examples = _data(config, _requested(config), store, progress=progress)
   progress.stage(f'Writing {len(datasets)} datasets to {out}')
-  with atomic_file.Draft(out, folder=True) as draft:
+  with (
+    lock.held('--lm-eval', out, beside=True),
+    atomic_file.Draft(out, folder=True) as draft,
+  ):
     summary = _write(config, reader, datasets, examples, draft.path, progress)
     draft.keep()
   return summary

@@ -24,7 +24,7 @@ from flan_jax.evaluate.response_cache import ResponseCache, fingerprint
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.jobs import measure, model_source
-from flan_jax.runtime import multihost, standard_input
+from flan_jax.runtime import lock, multihost, standard_input
 from flan_jax.runtime.progress import Progress
 
 _BLOCK = 256
@@ -64,15 +64,16 @@ def infer(
   datasets = _datasets(config, progress=progress) if config.mixture else []
   prompts = None if config.mixture else _prompts(config.prompts or '')
   out = pathlib.Path(config.output_dir)
-  scorer = _model(config, out=out, progress=progress, on_batch=on_batch)
-  marks = {'predictions': (scorer, fingerprint(scorer.params))}
-  with load_model.all_cached(marks, out, progress=progress) as cached:
-    model = cached['predictions']
-    with predicted_file.writing(out, config.format) as write:
-      if prompts is None:
-        _answer_tasks(config, datasets, model, write, progress=progress)
-      else:
-        _answer_file(config, prompts, scorer, model, write, progress=progress)
+  with lock.held_by_main('OUTPUT_DIR', out):
+    scorer = _model(config, out=out, progress=progress, on_batch=on_batch)
+    marks = {'predictions': (scorer, fingerprint(scorer.params))}
+    with load_model.all_cached(marks, out, progress=progress) as cached:
+      model = cached['predictions']
+      with predicted_file.writing(out, config.format) as write:
+        if prompts is None:
+          _answer_tasks(config, datasets, model, write, progress=progress)
+        else:
+          _answer_file(config, prompts, scorer, model, write, progress=progress)
   return predicted_file.path(out, config.format)
 
 
@@ -124,9 +125,6 @@ def _model(
   on_batch: Callable[[], None],
 ) -> Scorer:
   """Loads the model, alike on every process."""
-  with multihost.main_process_first():
-    if multihost.is_main_process():
-      model_source.make_writable(out)
   progress.stage(f'Checkpoint {config.checkpoint}')
   folder = model_source.model_folder(config.checkpoint, out=out, progress=progress)
   if line := model_dir.unchecked(folder):

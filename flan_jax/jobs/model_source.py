@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from flan_jax.checkpoints import model_dir
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
 from flan_jax.interop.huggingface import conversion_cache, packages, source_files
-from flan_jax.runtime import atomic_file, multihost, object_store
+from flan_jax.runtime import multihost, object_store
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import step_model
 
@@ -127,21 +126,3 @@ def model_folder(
 
 def _converted(out: pathlib.Path) -> pathlib.Path:
   return out.absolute().parent / CONVERTED
-
-
-def make_writable(out: pathlib.Path) -> None:
-  """Makes the folder OUTPUT_DIR, and checks that files can be written to it.
-
-  Raises:
-    InputError: if they cannot.
-  """
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_file.write_text(out / 'writable', '')
-    (out / 'writable').unlink()
-  except OSError as error:
-    raise InputError(
-      f'OUTPUT_DIR {str(out)!r}: cannot be written to ({error.strerror}); must be a '
-      'folder, made if absent',
-      field='OUTPUT_DIR',
-    ) from None

@@ -31,7 +31,7 @@ from flan_jax.jobs import (
 from flan_jax.jobs.held_out import HeldOutEvaluation
 from flan_jax.jobs.run import Data, Evaluations, Outcome, Restored, Run
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.runtime import multihost
+from flan_jax.runtime import lock, multihost
 from flan_jax.runtime.preemption import Stop, Stopped
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
@@ -61,6 +61,12 @@ def train_and_evaluate(
       last checkpoint.
   """
   run = _set_up(config, text=text, profile=profile, progress=progress)
+  with lock.held_by_main('MODEL_DIR', run.folder.path, config.model_dir):
+    return _stages(run)
+
+
+def _stages(run: Run) -> Outcome:
+  """Runs the stages that write to MODEL_DIR, whose lock is held."""
   data = _data(run)
   _model(run)
   evaluations = run_evaluations.make(run, data)

@@ -134,3 +134,27 @@ def or_exit(what: str, *, limit: float) -> Iterator[None]:
       yield
   finally:
     timer.cancel()
+
+
+@contextlib.contextmanager
+def answers(name: str, remote: object) -> Iterator[None]:
+  """Turns an error of an object store in the block into one line.
+
+  Args:
+    name: name of the setting.
+    remote: its value.
+
+  Raises:
+    InputError: after any error but an InputError.
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except ImportError:
+    why = "gcsfs is not installed; pip install 'flan_jax[gs]'"
+  except Exception as error:
+    why = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+  else:
+    return
+  raise InputError(f'{name} {str(remote)!r}: {why}', field=name)

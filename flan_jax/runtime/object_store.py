@@ -14,12 +14,13 @@ from typing import NamedTuple
 from etils import epath
 
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, network
+from flan_jax.runtime import atomic_file, lock, network
 
 SCHEME = 'gs://'
 
-APART = ('checkpoints', 'checkpoints.broken', 'store', 'wandb')
-"""Parts of a MODEL_DIR that are not copied: TensorStore's, the store, W&B's links."""
+APART = ('checkpoints', 'checkpoints.broken', 'store', 'wandb', lock.FILE)
+"""Parts of a MODEL_DIR that are not copied: TensorStore's, the store, W&B's links, the
+lock."""
 
 
 class Bucket:
@@ -133,7 +134,7 @@ class Bucket:
       InputError: at any error of the object store, or if it does not answer.
     """
     now = [str(self.remote)]
-    with _Answers(self._name, self.remote):
+    with network.answers(self._name, self.remote):
       network.within(f'{self._name} {str(self.remote)!r}', lambda: _reach(self.remote))
       with network.waiting(lambda: now[0]):
         yield lambda path: now.__setitem__(0, f'{self.remote}/{path}')
@@ -190,24 +191,3 @@ def _files(root: epath.Path) -> dict[str, _State]:
         stat = path.stat()
         found[name] = _State(stat.length, stat.mtime)
   return found
-
-
-class _Answers:
-  """Turns an error of the object store into an InputError of one line."""
-
-  def __init__(self, name: str, remote: epath.Path):
-    self._name, self._remote = name, remote
-
-  def __enter__(self) -> None:
-    pass
-
-  def __exit__(self, kind, error, traceback) -> None:
-    if not isinstance(error, Exception) or isinstance(error, InputError):
-      return
-    if isinstance(error, ImportError):
-      why = "gcsfs is not installed; pip install 'flan_jax[gs]'"
-    else:
-      why = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-    raise InputError(
-      f'{self._name} {str(self._remote)!r}: {why}', field=self._name
-    ) from None

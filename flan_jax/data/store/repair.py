@@ -21,7 +21,7 @@ from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.parts import WORK, Job
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, checksums, worker_pool
+from flan_jax.runtime import atomic_file, checksums, lock, worker_pool
 
 
 class Damage(NamedTuple):
@@ -146,7 +146,17 @@ def repair(
     InputError: if it is not a store, or if a rebuilt part differs because raw data,
       declarations or code have changed; the store is then unchanged.
   """
-  store_files.drop_damaged_list(pathlib.Path(path))
+  with lock.held('store', path, beside=True):
+    return _repair(pathlib.Path(path), data_dir, progress)
+
+
+def _repair(
+  path: pathlib.Path,
+  data_dir: str | None,
+  progress: Callable[[str, str, int, int], None] | None,
+) -> list[Damage]:
+  """Rebuilds the damaged parts of a store, whose lock is held."""
+  store_files.drop_damaged_list(path)
   store = Store.open(path, check_files=False)
   found = damages(store)
   for damage in found:

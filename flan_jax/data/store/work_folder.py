@@ -1,19 +1,17 @@
 """Work folder: a store that is being built, locked, with the parts already finished.
 
-It stands beside the store, as `.NAME.partial`. A killed run leaves it, and the next run
-of the same recipe resumes from its finished parts.
+It stands beside the store, as `.NAME.partial`, with the lock `.NAME.lock`. A killed run
+leaves it, and the next run of the same recipe resumes from its finished parts.
 """
 
 import contextlib
-import fcntl
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 
 from flan_jax.data.store import finished_parts, parts
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, lock
 
 _RECIPE = 'recipe'
 """File of the digest of the recipe that the parts were built by."""
@@ -31,24 +29,13 @@ def opened(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
       is in the way.
   """
   atomic_file.check_output(out)
-  out.parent.mkdir(parents=True, exist_ok=True)
   # A work folder rather than a draft: a killed run resumes from it, so its name is
   # fixed, and only a finished run or another recipe clears it.
   folder = out.parent / f'.{out.name}.partial'
   atomic_file.check_output(folder)
-  folder.mkdir(exist_ok=True)
-  descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-  try:
+  with lock.held('store', out, beside=True):
     try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      locked = os.path.samestat(os.fstat(descriptor), os.stat(folder))
-    except (BlockingIOError, FileNotFoundError):
-      locked = False
-    if not locked:
-      raise InputError(
-        f'store {str(out)!r}: another process is writing it; wait until it ends'
-      )
-    try:
+      folder.mkdir(exist_ok=True)
       _prepare(folder, recipe)
       yield folder
     except OSError as error:
@@ -57,14 +44,10 @@ def opened(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
         'the same command to resume'
       ) from None
     finally:
-      # After the rename, another process may already use the name.
-      with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-          _tidy(folder)
-          if not any((folder / parts.WORK).glob('*.json')):
-            shutil.rmtree(folder)
-  finally:
-    os.close(descriptor)
+      if folder.is_dir():  # else it was renamed: the store is finished
+        _tidy(folder)
+        if not any((folder / parts.WORK).glob('*.json')):
+          shutil.rmtree(folder)
 
 
 def _prepare(folder: pathlib.Path, recipe: str) -> None:

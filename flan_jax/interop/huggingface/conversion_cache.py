@@ -56,7 +56,12 @@ def import_cached(
   folder = cache / f'{name}-{digest(source)}'
   if not (folder / 'config.json').is_file():
     progress.stage(f'Converting {path}')
-    found = convert.import_model(source, folder, progress=progress).agreement
+    try:
+      found = convert.import_model(source, folder, progress=progress).agreement
+    except InputError:
+      if (folder / 'config.json').is_file():  # converted by another process meanwhile
+        return folder
+      raise
     if not found.passed:
       raise InputError(
         f'{path}: after conversion the logits differ from those of {found.method} by '

@@ -1,12 +1,12 @@
 """The work folder: locked, kept for the same recipe, and cleared of anything else."""
 
-import fcntl
 import os
 
 import pytest
 
 from flan_jax.data.store import parts, work_folder
 from flan_jax.errors import InputError
+from flan_jax.runtime import lock
 
 
 @pytest.fixture
@@ -43,16 +43,15 @@ def test_a_finished_part_stays_for_the_same_recipe_alone(out):
 def test_nothing_stays_if_no_part_is_finished(out):
   with pytest.raises(InputError, match='stopped'):
     interrupted(out, 'one', by=InputError('stopped'))
-  assert list(out.parent.iterdir()) == []
+  assert not out.parent.exists()
 
 
 def test_a_folder_that_was_renamed_is_left_alone(out):
   with work_folder.opened(out, 'one') as folder:
     (folder / '.hidden').write_text('kept')
     folder.rename(out)
-    folder.mkdir()  # another process already uses the name
   assert (out / '.hidden').read_text() == 'kept'
-  assert folder.exists()
+  assert [path.name for path in out.parent.iterdir()] == ['out']
 
 
 def test_a_failing_disk_is_one_line_and_keeps_finished_parts(out):
@@ -67,13 +66,9 @@ def test_a_store_that_is_being_written_is_left_alone(out):
   partial = out.parent / '.out.partial'
   partial.mkdir(parents=True)
   (partial / 'half').write_text('another process writes this')
-  descriptor = os.open(partial, os.O_RDONLY)
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match='another process is writing it'):
+  with lock.held('store', out, beside=True):
+    with pytest.raises(InputError, match=f'is in use by process {os.getpid()} of host'):
       work_folder.opened(out, 'one').__enter__()
     assert (partial / 'half').exists()
-  finally:
-    os.close(descriptor)
   with work_folder.opened(out, 'one') as folder:
     assert names(folder) == {'recipe'}
