@@ -161,5 +161,5 @@ setuptools.setup(
     'tpu': ['libtpu', *GS],
     'gpu': ['jax[cuda13]'],
   },
-  entry_points={'console_scripts': ['flan = flan_jax.cli.dispatch:main']},
+  entry_points={'console_scripts': ['flan = flan_jax.cli.dispatch:command']},
 )

@@ -1,7 +1,5 @@
 """`python -m flan_jax VERB` is `flan VERB`."""
 
-import sys
+from flan_jax.cli.dispatch import command
 
-from flan_jax.cli.dispatch import main
-
-sys.exit(main())
+command()

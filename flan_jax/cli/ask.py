@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flan_jax.cli import console
 from flan_jax.errors import InputError
+from flan_jax.runtime import signals
 from flan_jax.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Dialogue:
           print()
         return 0
       except KeyboardInterrupt:
+        signals.forget()
         print()
         continue
       if line == '/quit':
@@ -124,6 +126,7 @@ class Dialogue:
       try:
         self.take(line)
       except KeyboardInterrupt:
+        signals.forget()
         print()
       except InputError as error:
         print(f'flan: error: {error}', file=sys.stderr)

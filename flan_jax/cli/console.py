@@ -56,7 +56,7 @@ def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
 @contextlib.contextmanager
 def local_folder(output_dir: str) -> Iterator[str]:
   """Yields a local folder for OUTPUT_DIR; process 0 uploads its own to gs://."""
-  from flan_jax.runtime import lock, multihost
+  from flan_jax.runtime import lock, multihost, signals
   from flan_jax.runtime.object_store import Bucket
 
   if '://' not in output_dir:
@@ -71,4 +71,5 @@ def local_folder(output_dir: str) -> Iterator[str]:
       yield str(bucket.local)
     finally:
       if multihost.is_main_process():
-        bucket.push()
+        with signals.patient():
+          bucket.push()

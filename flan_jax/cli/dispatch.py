@@ -1,19 +1,27 @@
 """`flan VERB`: parses and dispatches. Standard library only: `--help` is instant."""
 
 import argparse
-import errno
 import importlib
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from flan_jax import __version__
-from flan_jax.cli import ask_flags, export_flags, launch_flags, rows_flags, study_flags
+from flan_jax.cli import (
+  ask_flags,
+  export_flags,
+  launch_flags,
+  outcome,
+  rows_flags,
+  study_flags,
+)
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.cli.parsers import Parser
-from flan_jax.errors import InputError, did_you_mean, one_line
-from flan_jax.runtime import compilation_cache, malloc, modules, platform
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import compilation_cache, malloc, modules, platform, signals
 
 
 def _gin(parser: argparse.ArgumentParser) -> None:
@@ -414,77 +422,53 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
+  """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input.
+
+  After SIGINT it is 130, after SIGTERM 143.
+  """
   arguments = sys.argv[1:] if arguments is None else list(arguments)
+  try:
+    with signals.ending():
+      return _run(arguments)
+  except BaseException as error:
+    return outcome.of(error)
+
+
+def command() -> NoReturn:
+  """Runs `flan` as a process."""
+  code = main()
+  for number in signals.SIGNALS:
+    signal.signal(number, signal.SIG_DFL)  # nothing is left to save
+  signals.leave(code)
+
+
+def _run(arguments: list[str]) -> int:
   platform.prepare()
   modules.forget_expected()
   if arguments[:1] == ['plan']:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # plan compiles and runs nothing
-  try:
-    _check_text(arguments)
-    arguments, passed = _split_passed(arguments)
-    arguments, command = _split_command(arguments)
-    arguments, gin = split_gin(arguments)
-    if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
-      raise InputError(
-        f'verb {arguments[0]!r}: must be one of {", ".join(VERBS)}'
-        + did_you_mean(arguments[0], VERBS)
-      )
-    options = parser().parse_args(arguments)
-    if options.verb is None:
-      parser().print_help()
-      return 0
-    if gin and not hasattr(options, 'gin_file'):
-      raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
-    if command and options.verb != 'launch':
-      raise InputError(f'--: `flan {options.verb}` takes no command after it')
-    options.gin, options.command = admitted(gin, options.module), command
-    options.passed = passed
-    if options.verb in ('train', 'eval', 'ask', 'infer'):
-      malloc.keep()
-      if getattr(options, 'multihost', None) is None:
-        os.environ.update(compilation_cache.environment(os.environ))
-    verb = importlib.import_module(f'flan_jax.cli.{options.verb.replace("-", "_")}')
-    return verb.run(options)
-  except InputError as error:
-    return _failed(str(error), code=2)
-  except KeyboardInterrupt:
-    print('flan: interrupted', file=sys.stderr)
-    return 130
-  except BrokenPipeError:
-    sys.stderr.close()
-    return 1
-  except OSError as error:
-    if error.filename is None:
-      raise
-    bad = isinstance(error, _BAD_PATHS) or error.errno in _BAD_NAMES
-    code = 2 if bad else 1
-    return _failed(f'{str(error.filename)!r}: {error.strerror}', code=code)
-  except (MemoryError, RuntimeError) as error:
-    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    return _failed(
-      f'out of memory ({error}); try a smaller BATCH_TOKENS, Run.accumulation, '
-      "Run.logits_chunk, REMAT='full' or LORA_RANK; in evaluation, a smaller "
-      'Evaluate.batch_size',
-      code=1,
+  _check_text(arguments)
+  arguments, passed = _split_passed(arguments)
+  arguments, command = _split_command(arguments)
+  arguments, gin = split_gin(arguments)
+  if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
+    raise InputError(
+      f'verb {arguments[0]!r}: must be one of {", ".join(VERBS)}'
+      + did_you_mean(arguments[0], VERBS)
     )
-
-
-_BAD_PATHS = (
-  FileExistsError,
-  FileNotFoundError,
-  IsADirectoryError,
-  NotADirectoryError,
-  PermissionError,
-)
-"""Errors of a path that the user gave: bad input, exit code 2; others are failures."""
-
-
-_BAD_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-"""Further errors of a path that the user gave."""
-
-
-def _failed(why: str, *, code: int) -> int:
-  print(f'flan: error: {one_line(why)}', file=sys.stderr)
-  return code
+  options = parser().parse_args(arguments)
+  if options.verb is None:
+    parser().print_help()
+    return 0
+  if gin and not hasattr(options, 'gin_file'):
+    raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
+  if command and options.verb != 'launch':
+    raise InputError(f'--: `flan {options.verb}` takes no command after it')
+  options.gin, options.command = admitted(gin, options.module), command
+  options.passed = passed
+  if options.verb in ('train', 'eval', 'ask', 'infer'):
+    malloc.keep()
+    if getattr(options, 'multihost', None) is None:
+      os.environ.update(compilation_cache.environment(os.environ))
+  verb = importlib.import_module(f'flan_jax.cli.{options.verb.replace("-", "_")}')
+  return verb.run(options)

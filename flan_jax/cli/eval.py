@@ -65,9 +65,9 @@ def _evaluate(
         )
     except preemption.Stopped:
       progress.stage(
-        'Stopped by SIGTERM; answers are saved. Rerun the same command to resume'
+        f'Stopped by {stop.name}; answers are saved. Rerun the same command to resume'
       )
-      return preemption.INTERRUPTED
+      return stop.exit_code
   if not progress.quiet:
     terminal.print_table(found)
   progress.stage(f'Done: {given.rstrip("/")}/report.html')

@@ -49,8 +49,8 @@ def _infer(settings: 'InferConfig', progress: Progress) -> int:
         written = infer.infer(settings, progress=progress, on_batch=stop.on_batch)
     except preemption.Stopped:
       progress.stage(
-        'Stopped by SIGTERM; answers are saved. Rerun the same command to resume'
+        f'Stopped by {stop.name}; answers are saved. Rerun the same command to resume'
       )
-      return preemption.INTERRUPTED
+      return stop.exit_code
   progress.stage(f'Done: {given.rstrip("/")}/{written.name}')
   return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from flan_jax.cli import dispatch, gin_flags
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import signals
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,12 +80,12 @@ def run(options: argparse.Namespace) -> int:
   except gcloud_lib.Failed as error:
     launch_lib.log(f'error: {error}')
     return 1
-  except KeyboardInterrupt:
+  except (KeyboardInterrupt, signals.Terminated):
     launch_lib.log(
       'the run continues on the slice: rerun the same command to follow it, or add '
       '--stop to stop it'
     )
-    return 130
+    return signals.exit_code() or 130
   return code
 
 

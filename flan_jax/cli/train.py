@@ -31,7 +31,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   for warning in parsed.refuse_unused('train'):
     progress.line(f'warning: {warning}')
   from flan_jax.jobs import train_and_evaluate
-  from flan_jax.runtime import compilation_cache, preemption
+  from flan_jax.runtime import compilation_cache
 
   compilation_cache.seal()
   with parsed.located():
@@ -44,7 +44,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
       run, text=parsed.text(run), profile=options.profile, progress=progress
     )
   if outcome.interrupted:
-    return preemption.INTERRUPTED
+    return outcome.exit_code
   if outcome.report is not None:
     from flan_jax.report import terminal
 

@@ -228,7 +228,8 @@ class TrainConfig:
     hooks: further hooks between steps, as (@my.Hook(),), after those of every run.
     optimizer: @Optimizer(), Adafactor with its schedule; or a function that returns an
       optax.GradientTransformation, as @optax.adamw().
-    hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
+    hang_s: seconds without a step after which every thread's stack is dumped; 0 never,
+      fewer than one count as one.
   """
 
   SELECTOR: ClassVar[str] = 'Run'

@@ -29,7 +29,8 @@ class Outcome(NamedTuple):
   Attributes:
     state: the last TrainState; None if the run was interrupted.
     step: steps done.
-    interrupted: whether SIGTERM ended the run before its report.
+    interrupted: whether a signal ended the run before its report.
+    exit_code: of a process whose verb this was: 130 after SIGINT, 143 after SIGTERM.
     report: content of report.json, or None without an evaluation.
   """
 
@@ -37,6 +38,7 @@ class Outcome(NamedTuple):
   step: int
   interrupted: bool
   report: dict[str, Any] | None
+  exit_code: int = 0
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""The end of a start of a run: its last step, SIGTERM, or an error."""
+"""The end of a start of a run: its last step, a signal, or an error."""
 
 import sys
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from flan_jax.config.recipe import Recipe
 from flan_jax.errors import InputError
 from flan_jax.jobs.run import Run
-from flan_jax.runtime import multihost
+from flan_jax.runtime import disk, multihost, signals
 from flan_jax.runtime.preemption import Stopped
-from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.loop import closing
 from flan_jax.train.metric_writer import BadStep
 
 
@@ -23,20 +23,31 @@ def _clip(run: Run) -> str:
 
 @contextmanager
 def ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
-  """Context of the stages from Restore on: SIGTERM ends it without an exception.
+  """Context of the stages from Restore on: a signal ends it without an exception.
 
   Raises:
     InputError: on a bad step or a full disk, naming the last checkpoint.
   """
   finished = False
-  with run.stop:
+
+  def close() -> None:
+    # close() is a barrier: skip it if a peer has died.
+    if not multihost.is_peer_loss(sys.exception()):
+      checkpoints.close()
+
+  def push() -> None:
+    if multihost.is_main_process():
+      run.folder.push()
+
+  ends = (close, push, lambda: run.writers.close(finished))
+  with run.stop, signals.patient(), closing(ends):
     try:
       yield
       finished = True
     except Stopped:
       where = f'step {run.done:,} is saved' if run.done else 'before the first step'
       run.progress.stage(
-        f'Stopped by SIGTERM; {where}. Rerun the same command to resume'
+        f'Stopped by {run.stop.name}; {where}. Rerun the same command to resume'
       )
     except BadStep as error:
       checkpoints.wait()
@@ -46,17 +57,10 @@ def ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
         "Run.bad_step='skip'"
       ) from None
     except OSError as error:
-      if not checkpoint_lib.is_full(error):
+      if not disk.is_full(error):
         raise
       raise InputError(
         f'MODEL_DIR {run.config.model_dir!r}: the disk is full; '
         f'{checkpoints.describe()}; free some space and rerun the same command',
         field='Run.model_dir',
       ) from None
-    finally:
-      # close() is a barrier: skip it if a peer has died.
-      if not multihost.is_peer_loss(sys.exception()):
-        checkpoints.close()
-      if multihost.is_main_process():
-        run.folder.push()
-      run.writers.close(finished)

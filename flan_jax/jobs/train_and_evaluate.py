@@ -84,7 +84,7 @@ def _stages(run: Run) -> Outcome:
     report = _evaluate(run, data, evaluations, tuned, frozen, lineage)
     metric_writers.attach_report(run)
     return Outcome(state, run.done, False, report)
-  return Outcome(None, run.done, True, None)  # stopped by SIGTERM
+  return Outcome(None, run.done, True, None, run.stop.exit_code)
 
 
 # Set up.
@@ -299,7 +299,7 @@ def _train(
   """Runs the steps that are left; returns the last state.
 
   Raises:
-    Stopped: if SIGTERM ends the run before its last step.
+    Stopped: if a signal ends the run before its last step.
   """
   progress, end = run.progress, run.config.train_steps
   feed = Feed(run.trainer, data.store, data.plan, start=run.done)

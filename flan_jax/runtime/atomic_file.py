@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from flan_jax.errors import InputError
+from flan_jax.runtime import disk
 
 SUFFIX = '.tmp'
 """Ends every temporary name."""
@@ -96,7 +97,8 @@ class Draft:
   def __enter__(self) -> 'Draft':
     return self
 
-  def __exit__(self, *error) -> None:
+  def __exit__(self, kind, error, traceback) -> None:
+    disk.name(error, self.target)
     self.discard()
 
   def keep(self) -> None:
@@ -145,14 +147,17 @@ def writing(path: str | os.PathLike) -> Iterator[IO[str]]:
     draft.keep()
 
 
-def appending(path: str | os.PathLike) -> IO[str]:
+@contextlib.contextmanager
+def appending(path: str | os.PathLike) -> Iterator[IO[str]]:
   """Opens a UTF-8 text file to append to; creates it if absent.
 
   Raises:
     InputError: if it is a device, a FIFO, a socket or a link.
   """
   check_output(path)
-  return _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+  flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+  with disk.naming(path), _opened(path, flags) as file:
+    yield file
 
 
 def _opened(path: str | os.PathLike, flags: int) -> IO[str]:

@@ -145,7 +145,7 @@ def held_by_main(name: str, *folders: str | os.PathLike) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     with multihost.main_process_first():
       if multihost.is_main_process():
-        for folder in dict.fromkeys(map(os.fspath, folders)):
+        for folder in dict.fromkeys(str(folder) for folder in folders):
           stack.enter_context(held(name, folder))
     yield
 
@@ -346,8 +346,9 @@ class _Object:
     """
     import fsspec
 
+    made: Any = fsspec.open(os.fspath(self._path), 'xb')
     try:
-      with fsspec.open(os.fspath(self._path), 'xb') as file:
+      with made as file:
         file.write(self._own.to_bytes())
     except FileExistsError:
       raise _in_use(self._name, self._given, self._read()) from None

@@ -25,7 +25,7 @@ from jax.experimental import multihost_utils
 
 from flan_jax import __version__
 from flan_jax.errors import InputError, one_line
-from flan_jax.runtime import network
+from flan_jax.runtime import network, signals
 from flan_jax.runtime.preemption import INTERRUPTED
 
 JOIN_S = 300.0
@@ -340,6 +340,9 @@ def run_and_exit(run: Callable[[], int]) -> NoReturn:
   except InputError as error:
     print(f'flan: error: {one_line(str(error))}', file=sys.stderr)
     code = 2
+  except (KeyboardInterrupt, signals.Terminated):
+    code = signals.exit_code() or 130
+    print('flan: stopped; rerun the same command on all hosts', file=sys.stderr)
   except Exception as error:
     if is_peer_loss(error):
       first_line = str(error).splitlines()[0]

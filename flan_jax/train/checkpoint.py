@@ -5,7 +5,6 @@ its bits, equal on every mesh and number of processes. If a checkpoint is torn, 
 bits differ from those saved, it is moved aside and the one before is restored.
 """
 
-import errno
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from flan_jax.errors import InputError
-from flan_jax.runtime import multihost, renamed_keys
+from flan_jax.runtime import disk, multihost, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train.metadata_seal import Corrupt, sealed, unsealed
 from flan_jax.train.state import Layout, TrainState
@@ -204,7 +203,7 @@ class Checkpoints:
     try:
       self._manager.close()
     except Exception as error:
-      if not is_full(error):
+      if not disk.is_full(error):
         raise
 
   def _move_aside(self, step: int) -> epath.Path:
@@ -232,25 +231,12 @@ class _Disk:
     pass
 
   def __exit__(self, kind, error, traceback) -> None:
-    if error is None or not is_full(error):
+    if error is None or not disk.is_full(error):
       return
     raise InputError(
       f'{self._folder}: the disk is full; {self._describe()}; free some space and '
       'rerun the same command'
     ) from None
-
-
-def is_full(error: BaseException) -> bool:
-  """Returns whether an error of Python, Orbax or TensorStore means a full disk."""
-  if isinstance(error, OSError) and error.errno in (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
-  ):  # fmt: skip
-    return True
-  text = str(error)
-  return any(
-    words in text
-    for words in ('No space left', 'Disk quota exceeded', 'File too large')
-  )
 
 
 def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:

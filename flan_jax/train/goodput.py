@@ -52,6 +52,7 @@ class GoodputLog:
     """
     self._path = pathlib.Path(path)
     self._began = began
+    self._offset = began - time.monotonic()  # the clock may be set back meanwhile
     self._write = write
     self.recomputed = (0, 0.0)
 
@@ -72,7 +73,7 @@ class GoodputLog:
   def add(self, kind: str, seconds: float, **more: Any) -> None:
     """Records `seconds` spent on `kind`, ending now."""
     if self._write:
-      at = round(time.time(), 3)
+      at = round(self._offset + time.monotonic(), 3)
       self._append({'kind': kind, 'at': at, 'seconds': round(seconds, 4), **more})
 
   @contextlib.contextmanager
@@ -122,7 +123,8 @@ class Summary(NamedTuple):
 
   Attributes:
     starts: number of starts.
-    wall: seconds from the first start to the last record.
+    wall: seconds from the first start to the last record; never fewer than those
+      recorded, though the clock went back.
     seconds: kind -> seconds; `step` without recomputed steps, `down` between starts,
       `other` the rest (such as the work of a killed process after its last record).
     recomputed_steps: steps that were computed twice.
@@ -152,8 +154,9 @@ def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
   seconds['step'] -= seconds['recomputed']
   for i in starts[1:]:
     seconds['down'] += max(0.0, records[i]['at'] - records[i - 1]['at'])
-  wall = max(r['at'] for r in records) - records[starts[0]]['at']
-  seconds['other'] = max(0.0, wall - sum(seconds.values()))
+  known = sum(seconds.values())
+  wall = max(max(r['at'] for r in records) - records[starts[0]]['at'], known)
+  seconds['other'] = wall - known
   recomputed_steps = sum(
     r.get('steps', 0) for r in records if r['kind'] == 'recomputed'
   )

@@ -5,8 +5,10 @@ no state after a bad step is ever saved.
 """
 
 import contextlib
+import datetime
 import faulthandler
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -28,16 +30,29 @@ from flan_jax.train.profiler import Profile as Trace
 class Watchdog(Hook):
   """Dumps the stack of every thread after a timeout without progress.
 
-  A thread of faulthandler writes the dump without the GIL: it works even if a step
-  hangs in a collective or a file system.
+  A thread writes the dump, with the GIL: the others do not change their stacks
+  meanwhile. If it does not get the GIL within a minute, as when a library hangs with
+  it, a thread of faulthandler writes the dump without.
   """
 
   def __init__(self, timeout_s: float):
-    """Sets the timeout between two steps; 0 never dumps."""
-    self._timeout_s = timeout_s
+    """Sets the timeout between two steps; 0 never dumps.
+
+    Args:
+      timeout_s: seconds; fewer than one second count as one, more than a year as 0.
+    """
+    self._timeout_s = 0.0 if timeout_s > _YEAR_S else timeout_s
+    if self._timeout_s > 0:
+      self._timeout_s = max(self._timeout_s, 1.0)
+    self._changed = threading.Condition()
+    self._deadline = 0.0
+    self._thread: threading.Thread | None = None
 
   def start(self, loop: Loop) -> None:
     self._restart()
+    if self._timeout_s > 0:
+      self._thread = threading.Thread(target=self._watch, daemon=True, name='watchdog')
+      self._thread.start()
 
   def after(self, loop: Loop) -> None:
     self._restart()
@@ -46,14 +61,41 @@ class Watchdog(Hook):
     self._restart()
 
   def close(self) -> None:
-    if self._timeout_s:
+    thread, self._thread = self._thread, None
+    if thread is not None:
+      with self._changed:
+        self._deadline = 0.0
+        self._changed.notify()
+      thread.join()
+    if self._timeout_s > 0:
       faulthandler.cancel_dump_traceback_later()
 
   def _restart(self) -> None:
-    if self._timeout_s:
-      faulthandler.dump_traceback_later(
-        self._timeout_s, repeat=True, file=sys.__stderr__ or sys.stderr
-      )
+    if self._timeout_s > 0:
+      self._deadline = time.monotonic() + self._timeout_s
+      self._without_gil()
+
+  def _without_gil(self) -> None:
+    faulthandler.dump_traceback_later(self._timeout_s + 60, file=_stderr())
+
+  def _watch(self) -> None:
+    with self._changed:
+      while self._deadline:
+        left = self._deadline - time.monotonic()
+        if left > 0:
+          self._changed.wait(left)
+          continue
+        _stderr().write(f'Timeout ({datetime.timedelta(seconds=self._timeout_s)})!\n')
+        faulthandler.dump_traceback(file=_stderr())
+        self._restart()
+
+
+_YEAR_S = 365 * 24 * 3600.0
+
+
+def _stderr() -> Any:
+  """Standard error with a descriptor, which faulthandler needs."""
+  return sys.__stderr__ or sys.stderr
 
 
 class Profile(Hook):

@@ -22,6 +22,36 @@ RESERVED = ('train', 'evaluation', 'validation')
 """Groups of values that the run itself writes."""
 
 
+@contextlib.contextmanager
+def closing(calls: Sequence[Callable[[], None]]) -> Iterator[None]:
+  """Calls every function after the block, though it or one of them fails.
+
+  Raises:
+    BaseException: the first error; later ones are its notes.
+  """
+  try:
+    yield
+  except BaseException as error:
+    _call_all(calls, error)
+    raise
+  if (error := _call_all(calls, None)) is not None:
+    raise error
+
+
+def _call_all(
+  calls: Sequence[Callable[[], None]], first: BaseException | None
+) -> BaseException | None:
+  for call in calls:
+    try:
+      call()
+    except BaseException as error:
+      if first is None:
+        first = error
+      else:
+        first.add_note(f'then, at the end: {error}')
+  return first
+
+
 class Feed:
   """Batches of a run on the mesh, from one step on; each process loads its part."""
 
@@ -74,7 +104,7 @@ class Loop:
     digests: number -> digest of the sequences that this process fed to it.
     waited_s: seconds for which the next step waited for its batch.
     ending: whether no further step follows: the last one is done, or a hook ends the
-      loop after SIGTERM.
+      loop after a signal.
   """
 
   def __init__(
@@ -118,12 +148,10 @@ class Loop:
 
     Raises:
       BadStep: at a bad step, if the run stops there.
-      Stopped: if SIGTERM comes before the first step.
+      Stopped: if a signal comes before the first step.
     """
     frozen = () if self.frozen is None else (self.frozen,)
-    with contextlib.ExitStack() as stack:
-      for hook in self._hooks:
-        stack.callback(hook.close)
+    with closing([hook.close for hook in reversed(self._hooks)]):
       for hook in self._hooks:
         hook.start(self)
       while not self.ending:

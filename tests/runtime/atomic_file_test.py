@@ -371,7 +371,7 @@ def kept(path: pathlib.Path) -> tuple:
     lambda path: atomic_file.write_bytes(path, b'new'),
     lambda path: Draft(path, folder=True),
     lambda path: atomic_file.move(path.with_name('file'), path),
-    atomic_file.appending,
+    lambda path: atomic_file.appending(path).__enter__(),
   ],
 )
 def test_devices_fifos_and_links_are_never_replaced(tmp_path, write):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flan_jax.train import checkpoint
+from flan_jax.runtime import disk
 from flan_jax.train.writers import writer as writer_lib
 from flan_jax.train.writers.writer import RunInfo, Writer
 
@@ -107,7 +107,7 @@ class _Guarded:
     try:
       function(*arguments)
     except Exception as error:
-      if checkpoint.is_full(error):
+      if disk.is_full(error):
         raise
       self.warn(' '.join(f'{type(error).__name__}: {error}'.split())[:_WIDTH])
 
