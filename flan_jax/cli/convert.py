@@ -9,12 +9,12 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
+  progress = Progress()
+  console.quiet_absl()
   from flan_jax.interop.huggingface import convert as convert_lib
   from flan_jax.interop.huggingface import packages
   from flan_jax.runtime import lock
 
-  progress = Progress()
-  console.quiet_absl()
   progress.stage(f'Converting {options.source}')
   source = packages.find(options.source)
   if options.to == 'ours' and options.family is not None:

@@ -4,7 +4,6 @@ import argparse
 import importlib
 import itertools
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -436,10 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
   """Runs `flan` as a process."""
-  code = main()
-  for number in signals.SIGNALS:
-    signal.signal(number, signal.SIG_DFL)  # nothing is left to save
-  signals.leave(code)
+  signals.leave(main())
 
 
 def _run(arguments: list[str]) -> int:

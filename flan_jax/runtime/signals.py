@@ -115,11 +115,14 @@ def handling(handler, which: Sequence[int] = SIGNALS) -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-  """Ends this process with an exit code.
+  """Ends this process, whose verb has ended, with its exit code.
 
   After a signal, threads of libraries may still compute: nothing is torn down under
-  them, as an ordinary exit does.
+  them, as an ordinary exit does. A signal that comes now only ends the exit.
   """
+  for number in SIGNALS:
+    if signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, lambda *_: os._exit(code))
   if received() is None:
     sys.exit(code)
   for stream in (sys.stdout, sys.stderr):
