@@ -200,6 +200,7 @@ class _File:
     self._path = path.with_name(f'.{path.name}.lock') if beside else path / FILE
     self._descriptor: int | None = None
     self._made = False
+    self._token = ''
     self.period_s = BEAT_S
 
   def take(self) -> None:
@@ -225,7 +226,9 @@ class _File:
     if descriptor is None:
       return
     try:
-      if _is_at(descriptor, self._path):
+      owner = parse(os.pread(descriptor, 4096, 0))
+      taken = owner is not None and owner.token != self._token
+      if not taken and _is_at(descriptor, self._path):
         self._path.unlink(missing_ok=True)
       if self._made:
         self._path.parent.rmdir()
@@ -259,6 +262,7 @@ class _File:
       os.close(descriptor)
       raise _in_use(self._name, self._given, before)
     own = Owner.this()
+    self._token = own.token
     try:
       os.ftruncate(descriptor, 0)
       os.pwrite(descriptor, own.to_bytes(), 0)
