@@ -102,7 +102,10 @@ def verbs(tmp_path_factory, tiny_model) -> dict[str, Verb]:
        '--epochs=2', '--out={OUT}'],
       every_file,
     ),
-    'fetch': (['rte', 'mrpc', 'qqp', f'--from={raw}', '--data-dir={OUT}'], every_file),
+    'fetch': (
+      ['glue_mrpc', 'glue_qqp', 'cola', f'--from={raw}', '--data-dir={OUT}'],
+      every_file,
+    ),
     'convert': ([str(hf), '{OUT}'], every_file),
     'eval': (
       [*small, "--gin.FAMILY='microworld'", "--gin.DATASETS='mini_arc'",
