@@ -149,6 +149,32 @@ def test_hooks_are_closed_after_an_error_too():
   assert last.closed
 
 
+def test_the_first_error_is_the_one_reported_and_every_hook_is_closed():
+  class Broken(Recorder):
+    def start(self, loop: Loop) -> None:
+      raise ValueError('at the start')
+
+    def close(self) -> None:
+      super().close()
+      raise ValueError('at the end')
+
+  used = Recorder(), Broken(), Broken()
+  with pytest.raises(ValueError, match='at the start') as error:
+    run(*used, end=2)
+  assert all(hook.closed for hook in used)
+  assert error.value.__notes__ == ['then, at the end: at the end'] * 2
+  closes = Recorder()
+  closes.close = Broken().close
+  with pytest.raises(ValueError, match='at the end'):
+    run(used[0], closes, end=2)
+
+
+@pytest.mark.parametrize('seconds', [0, 1e-300, 0.01, 1e5, 1e308, float('inf')])
+def test_a_watchdog_of_any_size_lets_steps_pass(seconds, capfd):
+  assert run(hooks.Watchdog(seconds), end=3).done == 3
+  assert capfd.readouterr().err == ''
+
+
 def test_checkpoints_are_saved_every_so_often_and_at_the_end():
   saved = SavedStates()
   pushes = []

@@ -349,6 +349,33 @@ def test_a_step_that_hangs_dumps_every_stack(store, tmp_path, monkeypatch, capfd
   assert 'Timeout (0:00:02)!' in ''.join(said)
 
 
+@pytest.mark.parametrize(
+  'number', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_signal_saves_the_step_and_the_run_goes_on(
+  number, store, tmp_path, whole, monkeypatch, capfd
+):
+  """Ctrl-C and SIGTERM alike; only the exit code differs."""
+
+  class Signals(Loader):
+    def batch(self, step):
+      if step == 4:
+        os.kill(os.getpid(), number)
+      return super().batch(step)
+
+  out = tmp_path / 'run'
+  with monkeypatch.context() as patch:
+    patch.setattr('flan_jax.train.loop.Loader', Signals)
+    outcome = run(out, store)
+  assert (outcome.interrupted, outcome.exit_code) == (True, 128 + number)
+  name = signal.Signals(number).name
+  said = capfd.readouterr().err
+  assert f'Stopped by {name}; step {outcome.step} is saved' in said
+  assert sorted(os.listdir(out / 'checkpoints'))[-1] == str(outcome.step)
+  run(out, store)
+  assert_same_bits(out, whole)
+
+
 KILLED = """
 import os, runpy, signal, sys
 def kill(event, arguments):
