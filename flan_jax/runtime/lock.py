@@ -299,22 +299,24 @@ class _Object:
   """
 
   def __init__(self, name: str, folder: str, *, beside: bool):
-    from etils import epath
-
     self._name, self._given = name, folder
-    path = epath.Path(folder.rstrip('/'))
-    self._path = path.parent / f'.{path.name}.lock' if beside else path / FILE
+    above, _, last = folder.rstrip('/').rpartition('/')
+    self._path = f'{above}/.{last}.lock' if beside else f'{above}/{last}/{FILE}'
+    self._store: Any = None
     self._own = Owner.this()
     self._held = False
     self.period_s = 3 * BEAT_S
 
   def take(self) -> None:
-    with network.answers(self._name, self._path.parent):
+    with network.answers(self._name, self._given):
+      import fsspec
+
+      self._store, self._path = fsspec.url_to_fs(self._path)
       before = self._read()
       if before is not None:
         if not self._has_ended(before):
           raise _in_use(self._name, self._given, before)
-        self._path.unlink(missing_ok=True)
+        self._remove()
       self._create()
       self._held = True
       if before is not None:
@@ -327,20 +329,24 @@ class _Object:
     found = self._read()
     if found is not None and found.token == self._own.token:
       self._own = self._own._replace(beat=self._own.beat + 1)
-      self._path.write_bytes(self._own.to_bytes())
+      self._store.pipe_file(self._path, self._own.to_bytes())
 
   def release(self) -> None:
     if self._held:
       with contextlib.suppress(Exception):  # the next start watches it
         found = self._read()
         if found is not None and found.token == self._own.token:
-          self._path.unlink()
+          self._remove()
 
   def _read(self) -> Owner | None:
     try:
-      return parse(self._path.read_bytes())
+      return parse(self._store.cat_file(self._path))
     except FileNotFoundError:
       return None
+
+  def _remove(self) -> None:
+    with contextlib.suppress(FileNotFoundError):
+      self._store.rm_file(self._path)
 
   def _create(self) -> None:
     """Makes the object.
@@ -348,12 +354,8 @@ class _Object:
     Raises:
       InputError: if another start has made it meanwhile.
     """
-    import fsspec
-
-    made: Any = fsspec.open(os.fspath(self._path), 'xb')
     try:
-      with made as file:
-        file.write(self._own.to_bytes())
+      self._store.pipe_file(self._path, self._own.to_bytes(), mode='create')
     except FileExistsError:
       raise _in_use(self._name, self._given, self._read()) from None
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from etils import epath
@@ -22,7 +23,7 @@ from safetensors.numpy import load_file
 from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
-from flan_jax.runtime import object_store
+from flan_jax.runtime import lock, object_store
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.preemption import INTERRUPTED
 from tests.run_log import read_lines
@@ -235,3 +236,31 @@ def test_a_download_stays_in_the_copy(monkeypatch, tmp_path):
   with pytest.raises(InputError, match='leads out of the local copy'):
     linked.pull()
   assert (thesis / 'chapter.tex').read_text() == 'mine'
+
+
+@pytest.mark.slow
+def test_a_bucket_has_one_writer(cloud, monkeypatch):
+  """A dead one of this machine is replaced at once; one elsewhere once it is silent."""
+  files, _ = cloud
+  monkeypatch.setattr(lock, 'PATIENCE_S', 2.0)
+  monkeypatch.setattr(lock, 'BEAT_S', 0.1)
+  path = f'bucket/run/{lock.FILE}'
+  second = lock.held('MODEL_DIR', 'gs://bucket/run')
+  with lock.held('MODEL_DIR', 'gs://bucket/run'):
+    with pytest.raises(InputError, match=f'in use by process {os.getpid()} of host'):
+      second.__enter__()
+    first = files.cat_file(path)
+    deadline = time.monotonic() + 60
+    while files.cat_file(path) == first:  # signs of life
+      assert time.monotonic() < deadline
+      time.sleep(0.1)
+  assert not files.exists(path)
+  own = lock.Owner.this()
+  for dead in (own._replace(started=1), own._replace(host='x', boot='x')):
+    files.pipe_file(path, dead.to_bytes())
+    with lock.held('MODEL_DIR', 'gs://bucket/run'):
+      assert lock.parse(files.cat_file(path)).token != dead.token
+  files.pipe_file(path, own.to_bytes())
+  monkeypatch.setattr(lock._Object, '_read', lambda self: None)  # it has just come
+  with pytest.raises(InputError, match='is in use by another process'):
+    lock.held('MODEL_DIR', 'gs://bucket/run').__enter__()
