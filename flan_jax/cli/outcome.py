@@ -1,4 +1,4 @@
-"""What a verb's error says to the user: one line, and the exit code."""
+"""Outcome of a verb that ends in an error: one line for the user, and an exit code."""
 
 import errno
 import sys

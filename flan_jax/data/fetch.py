@@ -154,8 +154,9 @@ def _fetch_one(name, members, data_dir, folder, begin=lambda: None) -> Fetched:
     _check_prepared(builder, split_files(name, pathlib.Path(folder)))
   if not builder.is_prepared():
     state = 'prepared'
-    files = split_files(name, pathlib.Path(folder)) if folder is not None else None
-    if files is not None:
+    files = None
+    if folder is not None:
+      files = split_files(name, pathlib.Path(folder))
       if not files:
         where = pathlib.Path(folder) / place(name)
         why = f'no {where}/<split>.jsonl'

@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     state: the last TrainState; None if the run was interrupted.
     step: steps done.
     interrupted: whether a signal ended the run before its report.
-    exit_code: of a process whose verb this was: 130 after SIGINT, 143 after SIGTERM.
+    exit_code: exit code for the process: 130 after SIGINT, 143 after SIGTERM, else 0.
     report: content of report.json, or None without an evaluation.
   """
 

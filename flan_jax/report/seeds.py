@@ -218,15 +218,15 @@ def difference(
   first = results[0]
   metric = metrics.of(first['dataset'], headline=first['metric'])
   label = schema.label(first)
-  whichs = (column.which, other.which) * len(known)
+  models = (column.which, other.which) * len(known)
   scores = aligned(
     [reader.read(report, label, which)
-     for report, which in zip(reports, whichs, strict=True)]
+     for report, which in zip(reports, models, strict=True)]
   )  # fmt: skip
   reason = scores if isinstance(scores, str) else ''
   if isinstance(scores, str):
     figures = [result if which == 'tuned' else result['base']
-               for result, which in zip(results, whichs, strict=True)]  # fmt: skip
+               for result, which in zip(results, models, strict=True)]  # fmt: skip
     figure = _unpaired(figures[::2], figures[1::2])
   else:
     seed = np.frombuffer(first['dataset'].encode(), np.uint8).tolist()

@@ -44,7 +44,7 @@ class _State:
 
   @property
   def waits(self) -> bool:
-    """Whether to wait for the main thread: not after a second Ctrl-C."""
+    """True to wait for the main thread: not after a second Ctrl-C."""
     return self.patient > 0 and self.received.count(signal.SIGINT) < 2
 
 

@@ -115,7 +115,7 @@ VERBS = (
 
 @pytest.fixture
 def disk(tmp_path):
-  """A file system of 8 MB, and a function that leaves so many bytes free."""
+  """A file system of 8 MB, and a function that leaves `free` bytes of it."""
   mount = tmp_path / 'disk'
   mount.mkdir()
   made = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', mount])
