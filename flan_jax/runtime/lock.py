@@ -199,13 +199,13 @@ class _File:
     path = pathlib.Path(folder).absolute()
     self._path = path.with_name(f'.{path.name}.lock') if beside else path / FILE
     self._descriptor: int | None = None
-    self._made = False
+    self._made: list[pathlib.Path] = []
     self._token = ''
     self.period_s = BEAT_S
 
   def take(self) -> None:
     try:
-      self._made = not self._path.parent.exists()
+      self._made = [path for path in self._path.parents if not path.exists()]
       self._path.parent.mkdir(parents=True, exist_ok=True)
       self._descriptor, guarded = self._open()
       self._claim(guarded)
@@ -221,7 +221,7 @@ class _File:
     os.utime(self._descriptor)
 
   def release(self) -> None:
-    """Removes the file, and the folder if it was made here and is empty."""
+    """Removes the file, and the folders that were made here and are empty."""
     descriptor, self._descriptor = self._descriptor, None
     if descriptor is None:
       return
@@ -230,8 +230,8 @@ class _File:
       taken = owner is not None and owner.token != self._token
       if not taken and _is_at(descriptor, self._path):
         self._path.unlink(missing_ok=True)
-      if self._made:
-        self._path.parent.rmdir()
+      for path in self._made:
+        path.rmdir()
     except OSError:
       pass  # it is not empty, or has become read-only
     finally:

@@ -79,8 +79,8 @@ def test_a_second_process_ends_at_once_and_a_killed_one_is_taken_over(holder, fo
 
 def test_nothing_is_left_at_the_end(tmp_path):
   """Neither a lock, nor a folder that was made for it; other files stay."""
-  with lock.held('OUTPUT_DIR', tmp_path / 'new'):
-    assert (tmp_path / 'new' / lock.FILE).is_file()
+  with lock.held('OUTPUT_DIR', tmp_path / 'new' / 'out'):
+    assert (tmp_path / 'new' / 'out' / lock.FILE).is_file()
   with lock.held('store', tmp_path / 'store', beside=True):
     assert [path.name for path in tmp_path.iterdir()] == ['.store.lock']
   assert list(tmp_path.iterdir()) == []
