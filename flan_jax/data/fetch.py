@@ -152,6 +152,7 @@ def _fetch_one(name, members, data_dir, folder, begin=lambda: None) -> Fetched:
   state = 'ready'
   if folder is not None and builder.is_prepared():
     _check_prepared(builder, split_files(name, pathlib.Path(folder)))
+  lock.sweep(builder.data_path)
   if not builder.is_prepared():
     state = 'prepared'
     files = None

@@ -133,6 +133,14 @@ def held(
     yield
 
 
+def sweep(folder: str | os.PathLike) -> None:
+  """Removes the lock beside a finished folder, if its process was killed."""
+  path = pathlib.Path(folder).absolute()
+  if '://' not in os.fspath(folder) and path.with_name(f'.{path.name}.lock').exists():
+    with contextlib.suppress(InputError), held('lock', folder, beside=True):
+      pass
+
+
 @contextlib.contextmanager
 def held_by_main(name: str, *folders: str | os.PathLike) -> Iterator[None]:
   """Holds locks for all processes of a run: process 0 takes them; all must call it.

@@ -59,6 +59,18 @@ def every_file(out: pathlib.Path) -> dict[str, bytes]:
   }
 
 
+def fetched(out: pathlib.Path) -> dict[str, Any]:
+  """Every file; of records, their values: fields are written in any order."""
+  tf = pytest.importorskip('tensorflow')
+  found: dict[str, Any] = every_file(out)
+  for name in found:
+    if 'tfrecord' in name:
+      records = tf.data.TFRecordDataset(str(out / name)).as_numpy_iterator()
+      examples = map(tf.train.Example.FromString, records)
+      found[name] = [one.SerializeToString(deterministic=True) for one in examples]
+  return found
+
+
 def evaluated(out: pathlib.Path) -> list[Any]:
   """The report without its timings, and the names of the files."""
   report = json.loads((out / 'report.json').read_text())
@@ -104,7 +116,7 @@ def verbs(tmp_path_factory, tiny_model) -> dict[str, Verb]:
     ),
     'fetch': (
       ['glue_mrpc', 'glue_qqp', 'cola', f'--from={raw}', '--data-dir={OUT}'],
-      every_file,
+      fetched,
     ),
     'convert': ([str(hf), '{OUT}'], every_file),
     'eval': (

@@ -89,6 +89,18 @@ def test_nothing_is_left_at_the_end(tmp_path):
   assert [path.name for path in (tmp_path / 'kept').iterdir()] == ['report']
 
 
+def test_the_lock_beside_a_finished_folder_is_swept_once_its_process_has_ended(
+  tmp_path,
+):
+  out = tmp_path / 'store'
+  with lock.held('store', out, beside=True):
+    lock.sweep(out)
+    assert (tmp_path / '.store.lock').exists()
+  (tmp_path / '.store.lock').write_bytes(Owner.this().to_bytes())
+  lock.sweep(out)
+  assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize('text', [b'', b'{"host": "x"', b'[]', b'{"host": 1}', b'\xff'])
 def test_a_lock_that_cannot_be_read_belongs_to_nobody(text, folder):
   folder.mkdir()

@@ -30,7 +30,7 @@ from flan_jax.data.store.parts import WORK, Job
 from flan_jax.data.store.sources import Sources
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import atomic_file, modules, worker_pool
+from flan_jax.runtime import atomic_file, lock, modules, worker_pool
 
 Progress = Callable[[str, str, int, int], None]
 """progress(stage, dataset, examples done, examples in all).
@@ -199,6 +199,7 @@ def materialize(
   config = dataclasses.replace(config, chat_template=template)
   recipe = _recipe(config, sources, tokenizer)
   if (done := _finished(out, recipe)) is not None:
+    lock.sweep(out)
     return done
   builder = _Builder(workers, runner, worker_pool.Tally(progress or (lambda *_: None)))
   job = _job(config, sources, data_dir=data_dir, threads=builder.threads)
