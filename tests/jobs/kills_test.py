@@ -110,8 +110,8 @@ def verbs(tmp_path_factory, tiny_model) -> dict[str, Verb]:
   ]
   made = {
     'materialize': (
-      ['--mixture=microworld_held_out_nli', '--vocab-size=512', '--workers=2',
-       '--epochs=2', '--out={OUT}'],
+      ['--mixture=microworld_mini_cb', '--vocab-size=512', '--workers=2',
+       '--epochs=6', '--out={OUT}'],
       every_file,
     ),
     'fetch': (
