@@ -109,7 +109,8 @@ def train_and_evaluate(
     progress: progress output; None prints it to standard error.
 
   Returns:
-    The last state, the steps done, and the report.
+    The last state, the steps done, and the report. After Ctrl-C or SIGTERM the step is
+    saved, and `interrupted` is true.
 
   Raises:
     InputError: if settings, data and devices do not fit together.
