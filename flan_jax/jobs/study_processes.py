@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.config import study as study_config
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, signals
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import goodput
@@ -112,7 +112,7 @@ class Processes:
     self._total = len(left)
     self._done = 0
     waiting: set[str] = set()
-    with self._signals():
+    with self._signals(), signals.patient():
       try:
         while (left or self._running) and not self._stopped:
           self._fill(left, waiting)
