@@ -239,9 +239,8 @@ def test_twenty_kills(name, verbs, tmp_path, capsys):
     by=[signal.SIGKILL], seed=1,
   ):  # fmt: skip
     hit[process.returncode] += 1
-    print(name, dict(hit), flush=True)
-  with capsys.disabled():
-    print(f'\n{name}: {dict(hit)}')
+    with capsys.disabled():
+      print(name, dict(hit), flush=True)
 
 
 @pytest.mark.slow
