@@ -359,7 +359,7 @@ def special(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def kept(path: pathlib.Path) -> tuple:
-  """What a write would change; looking through a link may set its access time."""
+  """The fields that a write would change; a look through a link may set a time."""
   of = os.lstat(path)
   return of.st_mode, of.st_dev, of.st_ino, of.st_nlink, of.st_size
 
