@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import transformers
 
-from flan_jax.checkpoints import weights
+from flan_jax.checkpoints import decoding_weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY
 from flan_jax.inference import generate, sampling
@@ -38,7 +38,7 @@ class Ours:
   def __init__(self):
     drawn = params_lib.init_params(CONFIG, seed=0)
     self.weight_bytes = sum(x.nbytes for x in jax.tree.leaves(drawn))
-    self.params, config = weights.for_decoding(drawn, CONFIG)
+    self.params, config = decoding_weights.for_decoding(drawn, CONFIG)
     self.config = config
     self.static = generate.static_arguments(config, -1, GREEDY, None)
 

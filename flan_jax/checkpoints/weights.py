@@ -7,7 +7,6 @@ stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 import re
@@ -68,49 +67,6 @@ def unstack(flat: dict[str, Any]) -> dict[str, Any]:
     else:
       out[name] = value
   return out
-
-
-def for_decoding(params: Any, config: DecoderConfig) -> tuple[Any, DecoderConfig]:
-  """The same model laid out for a CPU to decode: no scan, and matrices by rows.
-
-  A scan copies a layer's matrices before it multiplies by them, and a product of few
-  tokens with a matrix [in, out] packs the matrix, either in each step. So each layer
-  gets arrays of its own, and instead of a matrix `query` its transpose `query_rows`,
-  [out, in] in config.dtype. This copies the layers, and an untied head, once.
-  """
-  if 'head_rows' in params:
-    return params, config
-  layers = {name: value for name, value in params.items() if name.startswith('layers')}
-  out = {name: params[name] for name in params if name not in layers}
-  if config.scan_layers:
-    for i in range(config.num_layers):
-      layers[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
-    del layers['layers']
-  for name, layer in layers.items():
-    out[name] = dict(_by_rows(name, value, config) for name, value in layer.items())
-  head = out['embedding'] if config.tied_embedding else out.pop('head').T
-  out['head_rows'] = head.astype(config.dtype)
-  return out, dataclasses.replace(config, scan_layers=False, remat='none')
-
-
-_MATRICES = {
-  'query': 1,
-  'key': 1,
-  'value': 1,
-  'output': 2,
-  'gate': 1,
-  'up': 1,
-  'down': 1,
-}
-"""Axes of a layer's matrices that its input has."""
-
-
-def _by_rows(name: str, value: jax.Array, config: DecoderConfig):
-  """Name and value of a layer's parameter; of a matrix, those of its transpose."""
-  if name not in _MATRICES:
-    return name, value
-  inputs = math.prod(value.shape[: _MATRICES[name]])
-  return f'{name}_rows', value.reshape(inputs, -1).T.astype(config.dtype)
 
 
 def flatten(params: Any) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from flan_jax.checkpoints import weights
+from flan_jax.checkpoints import decoding_weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.data.tokenizers import Tokenizer
@@ -253,7 +253,7 @@ def generate(
       at its end mark, too.
     batch_size: decode slots; with beam search, beams.
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
-      CPU decodes with a second copy of the matrices (weights.for_decoding).
+      CPU decodes with a second copy of the matrices (decoding_weights.for_decoding).
     on_batch: called before each program that is run.
   """
   began = time.monotonic()
@@ -264,7 +264,7 @@ def generate(
     for prompt in prompts
   ]
   if sharding is None and jax.default_backend() == 'cpu':
-    params, config = weights.for_decoding(params, config)
+    params, config = decoding_weights.for_decoding(params, config)
   settings = static_arguments(config, end_id(tokenizer, chat), decoding, sharding)
   if decoding.beams > 1:
     found = beam_search.search(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from flan_jax.checkpoints import model_dir, weights
+from flan_jax.checkpoints import decoding_weights, model_dir
 from flan_jax.config import checks
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
@@ -180,7 +180,7 @@ class LanguageModel:
     """The scorer, on a CPU with its layers laid out for decoding."""
     if self._scorer.sharding is not None or jax.default_backend() != 'cpu':
       return self._scorer
-    params, config = weights.for_decoding(self.params, self.config)
+    params, config = decoding_weights.for_decoding(self.params, self.config)
     return dataclasses.replace(self._scorer, params=params, config=config)
 
   def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:

@@ -34,7 +34,7 @@ class Attention(nn.Module):
     H, K = config.num_heads, config.num_kv_heads
 
     def project(name, heads, axis):
-      out = parameters.by_rows(self, name, x_BxLxD)
+      out = parameters.decoding_product(self, name, x_BxLxD, outputs=heads * C)
       if out is None:
         axes = ('embed', axis, 'kv')
         kernel = parameters.matrix(
@@ -76,7 +76,7 @@ class Attention(nn.Module):
       query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
     )
     flat_BxLxHC = mixed_BxLxHxC.reshape(*x_BxLxD.shape[:2], H * C)
-    output_BxLxD = parameters.by_rows(self, 'output', flat_BxLxHC)
+    output_BxLxD = parameters.decoding_product(self, 'output', flat_BxLxHC, outputs=D)
     if output_BxLxD is None:
       axes = ('heads', 'kv', 'embed')
       output_HxCxD = parameters.matrix(

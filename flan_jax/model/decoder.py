@@ -63,8 +63,8 @@ class Decoder(nn.Module):
     )
     self.last_norm = Norm(config, 'final_norm', D)
     parameters.share(self, self.last_norm).declare()  # drawn in this place
-    by_rows = self.has_variable('params', 'head_rows')  # see parameters.by_rows
-    if not config.tied_embedding and not by_rows:
+    laid_out = parameters.laid_out(self.variables.get('params', {}), 'head')
+    if not config.tied_embedding and not laid_out:
       self.head_kernel = parameters.matrix(
         self, 'head', (D, V), ('embed', 'vocab'), fan_in=D, config=config
       )
@@ -213,7 +213,9 @@ class Decoder(nn.Module):
     config = self.config
     if config.tied_embedding and config.scaled_head:
       hidden_BxLxD = hidden_BxLxD * config.d_model**-0.5
-    logits_BxLxV = parameters.by_rows(self, 'head', hidden_BxLxD, dtype=jnp.float32)
+    logits_BxLxV = parameters.decoding_product(
+      self, 'head', hidden_BxLxD, outputs=config.vocab_size, dtype=jnp.float32
+    )
     if logits_BxLxV is None:
       kernel_DxV = self.embedding.T if config.tied_embedding else self.head_kernel
       logits_BxLxV = jnp.einsum(

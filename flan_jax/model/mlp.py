@@ -34,7 +34,7 @@ class MLP(nn.Module):
     D, F = config.d_model, config.d_ff
 
     def linear(x, name, shape, axes, bias_axis):
-      out = parameters.by_rows(self, name, x)
+      out = parameters.decoding_product(self, name, x, outputs=shape[1])
       if out is None:
         matrix = parameters.matrix(
           self, name, shape, axes, fan_in=shape[0], config=config

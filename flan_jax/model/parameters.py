@@ -1,6 +1,6 @@
 """Matrices, biases and adapters of the decoder's modules, and how activations shard."""
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax.linen import spmd
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model.initial_values import ZEROS, Box, Initial
+from flan_jax.model.kernels import panels
 
 M = TypeVar('M', bound=nn.Module)
 
@@ -57,22 +58,50 @@ def matrix(
   return draw(module, name, initial, shape, axes, config).astype(config.dtype)
 
 
-def by_rows(
-  module: nn.Module, name: str, x: jax.Array, *, dtype: jnp.dtype | None = None
-) -> jax.Array | None:
-  """x @ matrix over the last axis, [..., O], if the matrix is kept by rows [O, I].
+def laid_out(params: Any, name: str) -> bool:
+  """Returns whether `name` is laid out for decoding (checkpoints.decoding_weights)."""
+  return f'{name}_rows' in params or f'{name}_panels' in params
 
-  A CPU decodes with such copies (checkpoints.weights.by_rows): with the long axis
-  first, a product with few tokens reads the matrix in place; otherwise XLA packs it.
+
+def decoding_product(
+  module: nn.Module,
+  name: str,
+  x: jax.Array,
+  *,
+  outputs: int,
+  dtype: jnp.dtype | None = None,
+) -> jax.Array | None:
+  """x @ matrix over the last axis, [..., outputs], if it is laid out for decoding.
+
+  Args:
+    module: the module that has the matrix.
+    name: the matrix.
+    x: inputs, [..., I].
+    outputs: outputs of the matrix.
+    dtype: dtype of the product; None for that of `x`.
   """
-  if not module.has_variable('params', f'{name}_rows'):
+  params = module.variables.get('params', {})
+  if not laid_out(params, name):
     return None
-  rows_OxI = module.get_variable('params', f'{name}_rows')
-  x_IxN = x.reshape(-1, x.shape[-1]).T
-  out_OxN = jnp.matmul(rows_OxI, x_IxN, preferred_element_type=dtype)
-  # The barrier keeps XLA from transposing the product back.
-  out_NxO = jax.lax.optimization_barrier(out_OxN).T
-  return out_NxO.reshape(*x.shape[:-1], len(rows_OxI))
+  x_NxI = x.reshape(-1, x.shape[-1])
+  scale_O = params.get(f'{name}_scale')
+  if f'{name}_panels' in params:
+    out_NxO = panels.product(
+      x_NxI.astype(jnp.float32),
+      params[f'{name}_panels'],
+      outputs=outputs,
+      scale_O=scale_O,
+    ).astype(dtype or x.dtype)
+  else:
+    rows_OxI = params[f'{name}_rows']
+    out_OxN = jnp.matmul(
+      rows_OxI.astype(x.dtype), x_NxI.T, preferred_element_type=dtype
+    )
+    # The barrier keeps XLA from transposing the product back.
+    out_NxO = jax.lax.optimization_barrier(out_OxN).T
+    if scale_O is not None:
+      out_NxO *= scale_O.astype(out_NxO.dtype)
+  return out_NxO.reshape(*x.shape[:-1], outputs)
 
 
 def adapt(

@@ -35,28 +35,39 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
   off = given.get(_ENABLED, '').lower() in ('0', 'false', 'off', 'no', 'n', 'f')
   if off or _FOLDER in given:
     return {}
+  folder = own_folder(given, 'xla')
+  if folder is None:
+    return {}
+  _own.append(folder)
+  return {
+    _FOLDER: str(folder),
+    'JAX_COMPILATION_CACHE_MAX_SIZE': str(LARGEST),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
+  }
+
+
+def own_folder(given: Mapping[str, str], kind: str) -> pathlib.Path | None:
+  """The user's folder of machine code of one kind, as `environment` describes it.
+
+  None if it cannot be made or written to, or if somebody else could write to it.
+  """
   root = pathlib.Path(given.get('XDG_CACHE_HOME') or '~/.cache')
   try:
-    folder = root.expanduser() / 'flan_jax' / 'xla' / _machine()
+    folder = root.expanduser() / 'flan_jax' / kind / _machine()
     _create(folder)
     if not os.access(folder, os.W_OK):
-      return {}
+      return None
     if why := _not_ours(folder.resolve()):
       logging.getLogger(__name__).warning(
         'compiled programs are not cached: %s; must be a folder that only you can '
         'write to, as that of another XDG_CACHE_HOME',
         why,
       )
-      return {}
+      return None
     folder.chmod(0o700)
-    _own.append(folder)
   except (OSError, RuntimeError):  # RuntimeError: no home folder
-    return {}
-  return {
-    _FOLDER: str(folder),
-    'JAX_COMPILATION_CACHE_MAX_SIZE': str(LARGEST),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
-  }
+    return None
+  return folder
 
 
 _own: list[pathlib.Path] = []

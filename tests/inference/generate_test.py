@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flan_jax.checkpoints import weights
+from flan_jax.checkpoints import decoding_weights
 from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
@@ -91,7 +91,7 @@ def test_the_layout_for_decoding_changes_no_logits(tiny_model, scan_layers):
   model = tiny_model(
     tied_embedding=False, attention_bias='all', mlp_bias=True, scan_layers=scan_layers
   )
-  laid_out = weights.for_decoding(model.params, model.config)
+  laid_out = decoding_weights.for_decoding(model.params, model.config)
   tokens_BxL = jnp.asarray([[3, 4, 5, 6]])
   kept, other = (
     Decoder(config).apply(
@@ -103,7 +103,7 @@ def test_the_layout_for_decoding_changes_no_logits(tiny_model, scan_layers):
     for params, config in ((model.params, model.config), laid_out)
   )
   np.testing.assert_allclose(other, kept, atol=1e-5)
-  assert weights.for_decoding(*laid_out)[0] is laid_out[0]
+  assert decoding_weights.for_decoding(*laid_out)[0] is laid_out[0]
 
 
 def test_a_slot_that_is_done_takes_a_waiting_prompt(model):

@@ -1,0 +1,107 @@
+"""Products of few tokens with a matrix, at the speed of memory, for CPUs.
+
+XLA's products of 2 to 32 rows pack the matrix, or read it in leaps. The kernel in
+panels.c reads it once, from end to end. The machine's C compiler builds the kernel at
+the first use and the cache keeps it; without a compiler, or with FLAN_JAX_C_KERNELS=0,
+XLA multiplies.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import tempfile
+
+import jax
+import jax.numpy as jnp
+
+from flan_jax.runtime import compilation_cache
+
+WIDTH = 24
+"""Outputs of a panel, as in panels.c."""
+
+DTYPES = (jnp.float32, jnp.bfloat16, jnp.int8)
+"""Dtypes of the panels that the kernel reads."""
+
+_SOURCE = pathlib.Path(__file__).with_name('panels.c')
+_OFF = 'FLAN_JAX_C_KERNELS'
+
+
+@functools.cache
+def available() -> bool:
+  """Builds and registers the kernel, if need be; False if this machine cannot."""
+  if os.environ.get(_OFF, '1') == '0' or jax.default_backend() != 'cpu':
+    return False
+  try:
+    library = ctypes.CDLL(str(_built()))
+  except (OSError, subprocess.SubprocessError):
+    return False
+  target = jax.ffi.pycapsule(library.flan_panels)
+  jax.ffi.register_ffi_target(_name(), target, platform='cpu')
+  return True
+
+
+def pack(matrix_IxO: jax.Array) -> jax.Array:
+  """Panels [P, I, WIDTH] of a matrix; the last is padded with zeros."""
+  I, O = matrix_IxO.shape  # noqa: E741
+  padded = jnp.pad(matrix_IxO, ((0, 0), (0, -O % WIDTH)))
+  return padded.reshape(I, -1, WIDTH).swapaxes(0, 1)
+
+
+def product(
+  x_NxI: jax.Array,
+  panels_PxIxW: jax.Array,
+  *,
+  outputs: int,
+  scale_O: jax.Array | None = None,
+) -> jax.Array:
+  """x @ matrix, float32 [N, O], for the panels of a matrix.
+
+  Args:
+    x_NxI: float32.
+    panels_PxIxW: panels in float32, bfloat16 or int8.
+    outputs: O, the outputs of the matrix.
+    scale_O: float32, a factor on each output, or None.
+  """
+  out = jax.ShapeDtypeStruct((len(x_NxI), outputs), jnp.float32)
+  arguments = (x_NxI, panels_PxIxW) + (() if scale_O is None else (scale_O,))
+  return jax.ffi.ffi_call(_name(), out)(*arguments)
+
+
+@functools.cache
+def _name() -> str:
+  """Name of the kernel to XLA, which keeps compiled programs by it."""
+  return f'flan_jax_panels_{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]}'
+
+
+def _built() -> pathlib.Path:
+  """The library in the cache, compiled now if it is not there.
+
+  Raises:
+    OSError: if there is no compiler, or no folder.
+    subprocess.SubprocessError: if the compiler fails.
+  """
+  folder = compilation_cache.own_folder(os.environ, 'kernels')
+  compiler = shutil.which(os.environ.get('CC') or 'cc')
+  if folder is None:
+    raise OSError('no folder')
+  path = folder / f'{_name()}.so'
+  if path.is_file():
+    return path
+  if compiler is None:
+    raise OSError('no C compiler')
+  native = (
+    '-mcpu=native' if platform.machine() in ('arm64', 'aarch64') else '-march=native'
+  )
+  with tempfile.TemporaryDirectory(dir=folder) as draft:
+    made = pathlib.Path(draft, path.name)
+    flags = ['-std=gnu11', '-O3', native, '-shared', '-fPIC']
+    headers = f'-I{jax.ffi.include_dir()}'
+    command = [compiler, *flags, headers, str(_SOURCE), '-o', str(made)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    made.replace(path)
+  return path
