@@ -6,12 +6,14 @@ tokens with a matrix [in, out] packs the matrix, either in each step.
 
 import dataclasses
 import math
+import weakref
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError
 from flan_jax.model import parameters
 from flan_jax.model.kernels import panels
 
@@ -25,6 +27,56 @@ _MATRICES = {
   'down': 1,
 }
 """Axes of a layer's matrices that its input has."""
+
+
+_kept: list[tuple[list[weakref.ref], Any, Any]] = []
+"""The last result: references to its parameters, settings, layout."""
+
+
+def prepared(
+  params: Any, config: DecoderConfig, *, dtype: str | None, sharded: bool
+) -> tuple[Any, DecoderConfig]:
+  """The model as this machine decodes it fastest; kept while `params` are.
+
+  Args:
+    params: parameters of `Decoder(config)`.
+    config: decoder config.
+    dtype: stored dtype of the matrices, 'bfloat16' or 'int8'; None for the model's own.
+    sharded: whether `params` lie on a mesh; then they keep their layout.
+
+  Raises:
+    InputError: if the matrices are to be int8 on a mesh.
+  """
+  if sharded and dtype == 'int8':
+    raise InputError(
+      "Decoding.weight_dtype: got 'int8' with a mesh; must be None or 'bfloat16' on "
+      "several devices; the nearest is 'bfloat16'",
+      field='Decoding.weight_dtype',
+    )
+  if dtype is None and (sharded or jax.default_backend() != 'cpu'):
+    return params, config
+  leaves = jax.tree.leaves(params)
+  for references, settings, found in _kept:
+    same = len(references) == len(leaves) and settings == (config, dtype, sharded)
+    if same and all(r() is x for r, x in zip(references, leaves, strict=True)):
+      return found
+  if sharded:
+    found = _cast(params, jnp.dtype(dtype)), config
+  else:
+    found = for_decoding(params, config, dtype=dtype)
+  if all(isinstance(leaf, jax.Array) for leaf in leaves):  # others may change in place
+    references = [weakref.ref(leaf, lambda _: _kept.clear()) for leaf in leaves]
+    _kept[:] = [(references, (config, dtype, sharded), found)]
+  return found
+
+
+def _cast(params: Any, dtype: jnp.dtype) -> Any:
+  """Parameters whose matrices are stored in `dtype`."""
+
+  def cast(path, value):
+    return value.astype(dtype) if path[-1].key in {*_MATRICES, 'head'} else value
+
+  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def for_decoding(

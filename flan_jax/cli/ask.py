@@ -185,6 +185,7 @@ class Dialogue:
       max_tokens=self._settings.max_tokens,
       temperature=self._settings.temperature,
       seed=self._settings.seed,
+      weight_dtype=self._settings.weight_dtype,
     ):
       answer += piece
       yield piece

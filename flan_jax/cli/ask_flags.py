@@ -24,6 +24,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     '--seed', type=int, default=0, metavar='N', help='seed for sampling (default 0)'
   )
   parser.add_argument(
+    '--weight-dtype', choices=('bfloat16', 'int8'),
+    help='store the matrices so, for speed at some cost in accuracy',
+  )  # fmt: skip
+  parser.add_argument(
     '--options', metavar='A|B', help='rank these options instead of generating'
   )
   parser.add_argument(

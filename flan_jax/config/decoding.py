@@ -3,7 +3,14 @@
 import dataclasses
 import math
 
-from flan_jax.config.checks import between, fraction, or_none, uint32, whole
+from flan_jax.config.checks import (
+  between,
+  fraction,
+  one_of,
+  or_none,
+  uint32,
+  whole,
+)
 from flan_jax.config.setting import check_fields, refusal, setting
 
 NORMALIZATIONS = ('none', 'token', 'byte', 'unconditional')
@@ -52,6 +59,9 @@ class Decoding:
     length_penalty: alpha of ((5 + tokens) / 6) ** alpha, which divides the
       log-probability of a beam (Wu et al. 2016, arXiv 1609.08144, 7); 0 for none.
     stop: an answer ends before the first of these strings.
+    weight_dtype: stored dtype of the matrices that generate, 'bfloat16' or 'int8' (one
+      scale per output), for speed at some cost in accuracy; None for the model's own.
+      Ranking keeps the model's own.
 
   Raises:
     InputError: a value is out of range, or has no effect beside another.
@@ -64,6 +74,7 @@ class Decoding:
   beams: int = setting(1, rule=_beams)
   length_penalty: float = setting(0.0, rule=_penalty)
   stop: tuple[str, ...] = setting((), rule=_stop)
+  weight_dtype: str | None = setting(None, rule=or_none(one_of('bfloat16', 'int8')))
 
   def __post_init__(self):
     check_fields(self)

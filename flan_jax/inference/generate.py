@@ -255,6 +255,9 @@ def generate(
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
       CPU decodes with a second copy of the matrices (decoding_weights.for_decoding).
     on_batch: called before each program that is run.
+
+  Raises:
+    InputError: if decoding.weight_dtype is int8 and there is a mesh.
   """
   began = time.monotonic()
   sequences = [
@@ -263,8 +266,9 @@ def generate(
     else np.asarray(prompt, np.int32)
     for prompt in prompts
   ]
-  if sharding is None and jax.default_backend() == 'cpu':
-    params, config = decoding_weights.for_decoding(params, config)
+  params, config = decoding_weights.prepared(
+    params, config, dtype=decoding.weight_dtype, sharded=sharding is not None
+  )
   settings = static_arguments(config, end_id(tokenizer, chat), decoding, sharding)
   if decoding.beams > 1:
     found = beam_search.search(
@@ -307,7 +311,7 @@ def static_arguments(
     'config': config,
     'eos_id': end_id,
     # A program serves every seed and every stop string.
-    'decoding': dataclasses.replace(decoding, seed=0, stop=()),
+    'decoding': dataclasses.replace(decoding, seed=0, stop=(), weight_dtype=None),
     'sharding': sharding,
   }
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from flan_jax.checkpoints import decoding_weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.data.tokenizers import Tokenizer
@@ -57,6 +58,9 @@ def tokens(
   Raises:
     InputError: if the logits are NaN.
   """
+  params, config = decoding_weights.prepared(
+    params, config, dtype=decoding.weight_dtype, sharded=sharding is not None
+  )
   end_id = generate.end_id(tokenizer, chat)
   settings = generate.static_arguments(config, end_id, decoding, sharding)
   scheduler = _One(params, [sequence], tokenizer, decoding, settings, max_tokens, 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from flan_jax.checkpoints import decoding_weights, model_dir
+from flan_jax.checkpoints import model_dir
 from flan_jax.config import checks
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
@@ -104,6 +104,7 @@ class LanguageModel:
     top_p: float | None = None,
     beams: int = 1,
     seed: int = 0,
+    weight_dtype: str | None = None,
   ) -> list[str]:
     """Generates an answer to each prompt, greedily by default.
 
@@ -116,6 +117,8 @@ class LanguageModel:
       top_p: sample from the most probable tokens with this much of the probability.
       beams: beams of beam search.
       seed: seed for sampling; the same one gives the same answers.
+      weight_dtype: 'bfloat16' or 'int8' stores the matrices so, for speed; None as the
+        model has them.
 
     Raises:
       InputError: if a prompt with its answer may exceed the model's length, or a
@@ -123,7 +126,7 @@ class LanguageModel:
     """
     decoding = Decoding(
       temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, seed=seed,
-      stop=tuple(stop),
+      stop=tuple(stop), weight_dtype=weight_dtype,
     )  # fmt: skip
     checks.check('max_tokens', max_tokens, checks.whole)
     _texts('prompts', prompts)
@@ -140,6 +143,7 @@ class LanguageModel:
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    weight_dtype: str | None = None,
   ) -> Iterator[str]:
     """Yields the answer to a prompt piece by piece, each as soon as it is known.
 
@@ -150,14 +154,17 @@ class LanguageModel:
       prompt: the prompt; or a conversation, which goes through the model's own chat
         template, as [{'role': 'user', 'content': 'Is it raining?'}].
       max_tokens: maximum tokens of the answer.
-      temperature, top_k, top_p, seed: as in `generate`.
+      temperature, top_k, top_p, seed, weight_dtype: as in `generate`.
 
     Raises:
       InputError: as `generate`, at logits that are NaN, and at a conversation if the
         model has no chat template.
     """
-    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    scorer = dataclasses.replace(self._decoder, decoding=decoding)
+    decoding = Decoding(
+      temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+      weight_dtype=weight_dtype,
+    )  # fmt: skip
+    scorer = dataclasses.replace(self._scorer, decoding=decoding)
     if isinstance(prompt, str):
       return scorer.stream(self._ids([prompt])[0], max_tokens=max_tokens)
     chat = self._chat
@@ -174,14 +181,6 @@ class LanguageModel:
         'chat: the model keeps no chat template; ask it by prompts, as it was tuned'
       )
     return ChatPrompts(ChatTemplate(self._chat_template, self.tokenizer))
-
-  @functools.cached_property
-  def _decoder(self) -> Scorer:
-    """The scorer, on a CPU with its layers laid out for decoding."""
-    if self._scorer.sharding is not None or jax.default_backend() != 'cpu':
-      return self._scorer
-    params, config = decoding_weights.for_decoding(self.params, self.config)
-    return dataclasses.replace(self._scorer, params=params, config=config)
 
   def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.asarray(ids, np.int32) for ids in self.tokenizer.encode_batch(texts)]
