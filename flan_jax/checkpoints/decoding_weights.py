@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 from flan_jax.model import parameters
-from flan_jax.model.kernels import panels
+from flan_jax.model.kernels import native
 
 _MATRICES = {
   'query': 1,
@@ -65,7 +65,9 @@ def prepared(
   else:
     found = for_decoding(params, config, dtype=dtype)
   if all(isinstance(leaf, jax.Array) for leaf in leaves):  # others may change in place
-    references = [weakref.ref(leaf, lambda _: _kept.clear()) for leaf in leaves]
+    references = [
+      weakref.ref(leaf, lambda _, kept=_kept: kept.clear()) for leaf in leaves
+    ]
     _kept[:] = [(references, (config, dtype, sharded), found)]
   return found
 
@@ -85,7 +87,7 @@ def for_decoding(
   """The same model laid out for a CPU to decode; this copies the matrices once.
 
   Each layer gets arrays of its own. Instead of a matrix `query` it has `query_panels`
-  (model.kernels.panels) or, where that kernel cannot be built, the transpose
+  (model.kernels.native) or, where that kernel cannot be built, the transpose
   `query_rows`, [out, in]. Matrices in int8 have a `query_scale` [out] beside them.
 
   Args:
@@ -124,8 +126,8 @@ def _laid_out(name: str, matrix_IxO: jax.Array, dtype: jnp.dtype) -> dict[str, A
     out[f'{name}_scale'] = scale_O
     matrix_IxO = jnp.round(matrix_IxO / jnp.where(scale_O > 0, scale_O, 1))
   matrix_IxO = matrix_IxO.astype(dtype)
-  if dtype in panels.DTYPES and panels.available():
-    out[f'{name}_panels'] = panels.pack(matrix_IxO)
+  if dtype in native.DTYPES and native.available():
+    out[f'{name}_panels'] = native.pack(matrix_IxO)
   else:
     out[f'{name}_rows'] = matrix_IxO.T
   return out

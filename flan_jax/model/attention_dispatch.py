@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model.kernels import blockwise, cudnn, dispatch, splash
+from flan_jax.model.kernels import blockwise, cudnn, dispatch, native, splash
 from flan_jax.model.kv_cache import Cache
 
 _KERNELS = {'splash': splash, 'cudnn': cudnn}
@@ -89,6 +89,8 @@ def attend(
   layer: jax.Array | int,
   shared: SharedInputs,
   config: DecoderConfig,
+  *,
+  native_kernels: bool = False,
 ) -> jax.Array:
   """Grouped-query attention, [B, L, H, C], by the kernel that suits the sequences.
 
@@ -104,6 +106,7 @@ def attend(
     layer: index of this layer.
     shared: attention inputs shared by all layers.
     config: decoder config.
+    native_kernels: whether to use the CPU's kernels (kernels.native) if they can.
   """
   mask_BxLxS = shared.of_layer(layer, config).mask_BxLxS
   projections = query_BxLxHxC, key_BxLxKxC, value_BxLxKxC
@@ -145,6 +148,10 @@ def attend(
     )
   if cache is not None:
     heads_first = cache.layer(layer)
+    plain = bias is None and softcap is None and config.dtype == 'float32'
+    one = query_BxLxHxC.shape[1] == 1 and config.head_dim % native.LANES == 0
+    if native_kernels and plain and one:
+      return _attend_one(query_BxLxHxC, *heads_first, mask_BxLxS, scale)
   else:
     heads_first = key_BxLxKxC.swapaxes(1, 2), value_BxLxKxC.swapaxes(1, 2)
   return blockwise.attend(
@@ -156,3 +163,13 @@ def attend(
     softcap=softcap,
     ordered=cache is None,
   )
+
+
+def _attend_one(query_Bx1xHxC, key_BxKxSxC, value_BxKxSxC, mask_Bx1xS, scale):
+  """Attention of one token of each sequence by a CPU's kernel, [B, 1, H, C]."""
+  B, _, H, C = query_Bx1xHxC.shape
+  K = key_BxKxSxC.shape[1]
+  scale = float(C**-0.5) if scale is None else scale
+  query_BxKxGxC = (query_Bx1xHxC * scale).reshape(B, K, H // K, C)
+  mixed = native.attend(query_BxKxGxC, key_BxKxSxC, value_BxKxSxC, mask_Bx1xS[:, 0])
+  return mixed.reshape(B, 1, H, C)

@@ -73,7 +73,14 @@ class Attention(nn.Module):
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
     mixed_BxLxHxC = attention_dispatch.attend(
-      query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
+      query_BxLxHxC,
+      key_BxSxKxC,
+      value_BxSxKxC,
+      cache,
+      layer,
+      shared,
+      config,
+      native_kernels=self.has_variable('params', 'output_panels'),
     )
     flat_BxLxHC = mixed_BxLxHxC.reshape(*x_BxLxD.shape[:2], H * C)
     output_BxLxD = parameters.decoding_product(self, 'output', flat_BxLxHC, outputs=D)

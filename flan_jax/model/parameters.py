@@ -9,7 +9,7 @@ from flax.linen import spmd
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model.initial_values import ZEROS, Box, Initial
-from flan_jax.model.kernels import panels
+from flan_jax.model.kernels import native
 
 M = TypeVar('M', bound=nn.Module)
 
@@ -86,7 +86,7 @@ def decoding_product(
   x_NxI = x.reshape(-1, x.shape[-1])
   scale_O = params.get(f'{name}_scale')
   if f'{name}_panels' in params:
-    out_NxO = panels.product(
+    out_NxO = native.product(
       x_NxI.astype(jnp.float32),
       params[f'{name}_panels'],
       outputs=outputs,

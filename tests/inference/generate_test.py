@@ -16,6 +16,7 @@ from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
 from flan_jax.inference.sampling import choose, likely, padded_length
 from flan_jax.model.decoder import Decoder
+from flan_jax.model.kernels import native
 
 BYTES = tokenizers.load('bytes')
 EOS = BYTES.eos_id
@@ -86,8 +87,15 @@ def test_equals_the_argmax_of_full_forward_passes(
   assert found.nan == [False] * 5
 
 
+@pytest.fixture(params=['panels', 'rows'])
+def products(request, monkeypatch):
+  """Generates by the kernel of panels, where it can be built, or by XLA's products."""
+  if request.param == 'rows':
+    monkeypatch.setattr(native, 'available', lambda: False)
+
+
 @pytest.mark.parametrize('scan_layers', [True, False])
-def test_the_layout_for_decoding_changes_no_logits(tiny_model, scan_layers):
+def test_the_layout_for_decoding_changes_no_logits(tiny_model, scan_layers, products):
   model = tiny_model(
     tied_embedding=False, attention_bias='all', mlp_bias=True, scan_layers=scan_layers
   )
@@ -104,6 +112,51 @@ def test_the_layout_for_decoding_changes_no_logits(tiny_model, scan_layers):
   )
   np.testing.assert_allclose(other, kept, atol=1e-5)
   assert decoding_weights.for_decoding(*laid_out)[0] is laid_out[0]
+
+
+def test_tokens_do_not_depend_on_the_kernel(model, monkeypatch):
+  """The draws have the keys of a prompt and a token; greedy is the test above."""
+  given, found = prompts(LENGTHS), []
+  for available in (native.available(), False):
+    monkeypatch.setattr(native, 'available', lambda available=available: available)
+    sampled = Decoding(temperature=0.7, seed=3)
+    found.append(generate(model, given, decoding=sampled).tokens)
+  assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(('dtype', 'error'), [('bfloat16', 0.004), ('int8', 0.005)])
+def test_smaller_matrices_have_rounded_values(
+  tiny_model, dtype, error, products
+):
+  model = tiny_model(tied_embedding=False)
+  laid_out, _ = decoding_weights.for_decoding(model.params, model.config, dtype=dtype)
+  layer = laid_out['layers_0']
+  up = layer['up_panels'] if 'up_panels' in layer else layer['up_rows']
+  assert up.dtype == dtype
+  if up.ndim == 3:
+    up = up.swapaxes(1, 2).reshape(-1, up.shape[1])
+  exact = np.asarray(model.params['layers']['up'][0]).T
+  rounded = np.asarray(up, np.float32)[: len(exact)]
+  rounded *= np.asarray(layer.get('up_scale', np.ones(len(exact))))[:, None]
+  np.testing.assert_allclose(rounded, exact, atol=error * abs(exact).max())
+
+
+def test_a_layout_is_made_once_and_goes_with_its_parameters(model):
+  params = jax.tree.map(lambda x: jnp.array(x), model.params)
+  settings = {'dtype': None, 'sharded': False}
+  first = decoding_weights.prepared(params, model.config, **settings)
+  assert decoding_weights.prepared(params, model.config, **settings) is first
+  other = decoding_weights.prepared(params, model.config, dtype='int8', sharded=False)
+  assert other is not first
+  del params, first, other
+  assert not decoding_weights._kept
+
+
+def test_int8_on_a_mesh_is_refused(model):
+  with pytest.raises(
+    InputError, match=r'Decoding\.weight_dtype: got .int8. with a mesh'
+  ):
+    decoding_weights.prepared(model.params, model.config, dtype='int8', sharded=True)
 
 
 def test_a_slot_that_is_done_takes_a_waiting_prompt(model):

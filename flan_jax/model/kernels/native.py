@@ -1,9 +1,9 @@
-"""Products of few tokens with a matrix, at the speed of memory, for CPUs.
+"""Kernels in C for decoding on a CPU.
 
-XLA's products of 2 to 32 rows pack the matrix, or read it in leaps. The kernel in
-panels.c reads it once, from end to end. The machine's C compiler builds the kernel at
-the first use and the cache keeps it; without a compiler, or with FLAN_JAX_C_KERNELS=0,
-XLA multiplies.
+XLA's products of 2 to 32 rows pack the matrix, or read it in leaps; the kernel in
+native.c reads it once, from end to end. Attention of one token reads only the slots in
+use. The machine's C compiler builds the kernels at the first use and the cache keeps
+them; without a compiler, or with FLAN_JAX_C_KERNELS=0, XLA computes.
 """
 
 import ctypes
@@ -22,26 +22,30 @@ import jax.numpy as jnp
 from flan_jax.runtime import compilation_cache
 
 WIDTH = 24
-"""Outputs of a panel, as in panels.c."""
+"""Outputs of a panel, as in native.c."""
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.int8)
-"""Dtypes of the panels that the kernel reads."""
+"""Dtypes of panels."""
 
-_SOURCE = pathlib.Path(__file__).with_name('panels.c')
+LANES = 8
+"""Divides the channels of a head."""
+
+_SOURCE = pathlib.Path(__file__).with_name('native.c')
 _OFF = 'FLAN_JAX_C_KERNELS'
 
 
 @functools.cache
 def available() -> bool:
-  """Builds and registers the kernel, if need be; False if this machine cannot."""
+  """Builds and registers the kernels, if need be; False if this machine cannot."""
   if os.environ.get(_OFF, '1') == '0' or jax.default_backend() != 'cpu':
     return False
   try:
     library = ctypes.CDLL(str(_built()))
   except (OSError, subprocess.SubprocessError):
     return False
-  target = jax.ffi.pycapsule(library.flan_panels)
-  jax.ffi.register_ffi_target(_name(), target, platform='cpu')
+  for kernel in ('product', 'attend'):
+    target = jax.ffi.pycapsule(getattr(library, f'flan_{kernel}'))
+    jax.ffi.register_ffi_target(_name(kernel), target, platform='cpu')
   return True
 
 
@@ -69,13 +73,35 @@ def product(
   """
   out = jax.ShapeDtypeStruct((len(x_NxI), outputs), jnp.float32)
   arguments = (x_NxI, panels_PxIxW) + (() if scale_O is None else (scale_O,))
-  return jax.ffi.ffi_call(_name(), out)(*arguments)
+  return jax.ffi.ffi_call(_name('product'), out)(*arguments)
+
+
+def attend(
+  query_BxKxGxC: jax.Array,
+  key_BxKxSxC: jax.Array,
+  value_BxKxSxC: jax.Array,
+  mask_BxS: jax.Array,
+) -> jax.Array:
+  """Attention of one token of each sequence to its cache, float32 [B, K, G, C].
+
+  A query without a visible key gets zeros.
+
+  Args:
+    query_BxKxGxC: float32, scaled, G queries of each head of keys; LANES divides C.
+    key_BxKxSxC: float32.
+    value_BxKxSxC: float32.
+    mask_BxS: bool, True on slots to attend to.
+  """
+  out = jax.ShapeDtypeStruct(query_BxKxGxC.shape, jnp.float32)
+  return jax.ffi.ffi_call(_name('attend'), out)(
+    query_BxKxGxC, key_BxKxSxC, value_BxKxSxC, mask_BxS
+  )
 
 
 @functools.cache
-def _name() -> str:
-  """Name of the kernel to XLA, which keeps compiled programs by it."""
-  return f'flan_jax_panels_{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]}'
+def _name(kernel: str) -> str:
+  """Name of a kernel to XLA, which keeps compiled programs by it."""
+  return f'flan_jax_{kernel}_{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]}'
 
 
 def _built() -> pathlib.Path:
@@ -89,7 +115,7 @@ def _built() -> pathlib.Path:
   compiler = shutil.which(os.environ.get('CC') or 'cc')
   if folder is None:
     raise OSError('no folder')
-  path = folder / f'{_name()}.so'
+  path = folder / f'{_name("native")}.so'
   if path.is_file():
     return path
   if compiler is None:
