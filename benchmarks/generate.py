@@ -65,13 +65,6 @@ def theirs(model: Any, batch: int, tokens: int) -> list[list[int]]:
   return found[:, longest:].tolist()
 
 
-def bandwidth() -> float:
-  """Bytes that one core reads in a second."""
-  values = np.ones(64 << 20, np.float32)
-  seconds = [_timed(lambda: np.dot(values, values))[0] for _ in range(7)]
-  return values.nbytes / min(seconds)
-
-
 def _timed(call) -> tuple[float, Any]:
   began = time.process_time()
   found = call()
@@ -97,9 +90,8 @@ def main() -> None:
     params = decode_step.params_lib.init_params(decode_step.CONFIG, seed=0)
     model = decode_step.Torch().model
   size = sum(x.nbytes for x in jax.tree.leaves(params))
-  print(
-    f'memory: {bandwidth() / 1e9:.1f} GB/s on one core; weights {size / 1e9:.2f} GB'
-  )
+  read = decode_step.bandwidth() / 1e9
+  print(f'memory: {read:.1f} GB/s on one core; weights {size / 1e9:.2f} GB')
   print('batch  weights    CPU s  tokens/s  ratio  of what memory allows  same tokens')
   for batch in options.batches:
     measure(params, model, batch, options, size)
@@ -134,10 +126,11 @@ def measure(params: Any, model: Any, batch: int, options: Any, size: int) -> Non
         least[name] = min(seconds, least.get(name, np.inf))
   for name, seconds in least.items():
     read = size / {'bfloat16': 2, 'int8': 4}.get(name, 1) * tokens
+    allowed = read / decode_step.bandwidth() / seconds
     same = np.mean(np.array(found[name]) == np.array(found['torch']))
     print(
       f'{batch:>5}  {name:<9} {seconds:>6.2f}  {batch * tokens / seconds:>8.0f}  '
-      f'{least["torch"] / seconds:>5.2f}  {read / bandwidth() / seconds:>21.0%}'
+      f'{least["torch"] / seconds:>5.2f}  {allowed:>21.0%}'
       + (f'  {same:>11.1%}' if options.checkpoint else ''),
       flush=True,
     )
