@@ -55,6 +55,22 @@ register(
   limit_s=300,
 )
 register(
+  'generation',
+  'whole generations beside transformers, on one core',
+  lambda job: [
+    'taskset',
+    '-c',
+    str(min(os.sched_getaffinity(0))),
+    *job.program(
+      'generate.py',
+      small=('--batches', '2', '--tokens', '4', '--rounds', '1'),
+      full=('--rounds', '2'),
+    ),
+  ],
+  needs=('torch', 'transformers'),
+  limit_s=300,
+)
+register(
   'first token',
   'first token of an answer',
   lambda job: job.program('first_token.py', 'microworld', '--max-tokens', '16'),

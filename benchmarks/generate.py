@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import decode_step
+import figures
 import jax
 import numpy as np
 import torch
@@ -79,6 +80,7 @@ def main() -> None:
   parser.add_argument('--checkpoint', help='a model folder of SmolLM2-135M')
   parser.add_argument('--against', help='the Hugging Face folder it came from')
   parser.add_argument('--weight-dtypes', nargs='*', default=['bfloat16', 'int8'])
+  figures.add_flag(parser)
   options = parser.parse_args()
   torch.set_num_threads(1)
   if options.checkpoint:
@@ -95,6 +97,7 @@ def main() -> None:
   print('batch  weights    CPU s  tokens/s  ratio  of what memory allows  same tokens')
   for batch in options.batches:
     measure(params, model, batch, options, size)
+  figures.write(options.json)
 
 
 def measure(params: Any, model: Any, batch: int, options: Any, size: int) -> None:
@@ -134,6 +137,11 @@ def measure(params: Any, model: Any, batch: int, options: Any, size: int) -> Non
       + (f'  {same:>11.1%}' if options.checkpoint else ''),
       flush=True,
     )
+    if name != 'torch':
+      figures.add(
+        f'generation of {batch} answers, {name}', seconds, 'CPU s',
+        peer='transformers', peer_value=least['torch'], lower_is_better=True,
+      )  # fmt: skip
 
 
 if __name__ == '__main__':
