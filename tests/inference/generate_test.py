@@ -125,9 +125,7 @@ def test_tokens_do_not_depend_on_the_kernel(model, monkeypatch):
 
 
 @pytest.mark.parametrize(('dtype', 'error'), [('bfloat16', 0.004), ('int8', 0.005)])
-def test_smaller_matrices_have_rounded_values(
-  tiny_model, dtype, error, products
-):
+def test_smaller_matrices_have_rounded_values(tiny_model, dtype, error, products):
   model = tiny_model(tied_embedding=False)
   laid_out, _ = decoding_weights.for_decoding(model.params, model.config, dtype=dtype)
   layer = laid_out['layers_0']
