@@ -174,14 +174,19 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
   if 'data_seed' in values:
     seed = values.pop('data_seed')
     values = {'template_seed': seed, 'eval_seed': seed} | values
-  out = _defaults(training.TrainConfig) | values
-  for field in dataclasses.fields(training.TrainConfig):
-    kind = type(field.default) if field.name != 'model' else DecoderConfig
+  return _filled(values, training.TrainConfig)
+
+
+def _filled(values: dict[str, Any], kind: type) -> dict[str, Any]:
+  """Adds the defaults of settings that are new, also of settings within settings."""
+  out = _defaults(kind) | values
+  for field in dataclasses.fields(kind):
+    within = DecoderConfig if field.name == 'model' else type(field.default)
     value = out.get(field.name)
-    if not dataclasses.is_dataclass(kind) or not isinstance(value, dict):
+    if not dataclasses.is_dataclass(within) or not isinstance(value, dict):
       continue
     if not _is_recipe(value):
-      out[field.name] = _defaults(kind) | value
+      out[field.name] = _filled(value, within)
   return out
 
 
