@@ -65,9 +65,13 @@ def prepared(
   else:
     found = for_decoding(params, config, dtype=dtype)
   if all(isinstance(leaf, jax.Array) for leaf in leaves):  # others may change in place
-    references = [
-      weakref.ref(leaf, lambda _, kept=_kept: kept.clear()) for leaf in leaves
-    ]
+    references: list[weakref.ref] = []
+
+    def forget(_):
+      if _kept and _kept[0][0] is references:
+        _kept.clear()
+
+    references += [weakref.ref(leaf, forget) for leaf in leaves]
     _kept[:] = [(references, (config, dtype, sharded), found)]
   return found
 
