@@ -104,6 +104,19 @@ def _name(kernel: str) -> str:
   return f'flan_jax_{kernel}_{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]}'
 
 
+def _processor() -> str:
+  """Digest of what this processor can do: machines may share a cache."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    lines = []
+  able = [
+    line for line in lines if line.startswith(('flags', 'Features', 'model name'))
+  ]
+  text = '\n'.join([platform.machine(), platform.processor(), *sorted(set(able))])
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def _built() -> pathlib.Path:
   """The library in the cache, compiled now if it is not there.
 
@@ -115,7 +128,7 @@ def _built() -> pathlib.Path:
   compiler = shutil.which(os.environ.get('CC') or 'cc')
   if folder is None:
     raise OSError('no folder')
-  path = folder / f'{_name("native")}.so'
+  path = folder / f'{_name("native")}-{_processor()}.so'
   if path.is_file():
     return path
   if compiler is None:
