@@ -1,6 +1,7 @@
 """Model loading: a checkpoint as a scorer, and its response cache."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from flan_jax.catalog import prompt_style as prompt_styles
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.decoding import GREEDY
+from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.config.mesh import MeshConfig
 from flan_jax.config.setting import label, qualified
 from flan_jax.data import tokenizers
@@ -143,9 +144,18 @@ def cached(
   if model.chat is not None:
     settings += ('chat', model.chat.end_id)
   if model.decoding != GREEDY:
-    settings += (model.decoding,)
+    settings += (_described(model.decoding),)
   model_id = '/'.join(map(str, (fingerprint, *settings)))
   return ResponseCache(model, path, model_id=model_id, log=progress.line)
+
+
+def _described(decoding: Decoding) -> str:
+  """Text of the settings; one that older versions lacked is left out at its default."""
+  values = dataclasses.asdict(decoding)
+  if values['weight_dtype'] is None:
+    del values['weight_dtype']
+  listed = ', '.join(f'{name}={value!r}' for name, value in values.items())
+  return f'Decoding({listed})'
 
 
 @contextlib.contextmanager
