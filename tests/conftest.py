@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,10 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
 
 from compile_flags import QUICK
+
+# A shell lets its background jobs ignore SIGINT, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before jax is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')

@@ -121,9 +121,8 @@ AS_IN_TRAINING = ('--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_si
 """Shapes of `flan eval` for which training has compiled."""
 
 
-@pytest.mark.parametrize(
-  'few', [FEW, pytest.param((), marks=pytest.mark.slow)], ids=['few', 'whole']
-)
+@pytest.mark.slow  # tests/own_package_test.py trains on a file by default
+@pytest.mark.parametrize('few', [FEW, ()], ids=['few', 'whole'])
 def test_a_file_is_tuned_on_and_measured(few, tmp_path, here):
   """docs/tutorials/own_file.md, as it stands and with fewer steps."""
   page, flan = Page('own_file.md'), here(tmp_path)

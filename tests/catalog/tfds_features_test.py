@@ -279,16 +279,15 @@ def misspelled():
     yield wrong.name
 
 
-def test_a_metric_that_does_not_exist_stops_every_verb(misspelled, tmp_path, capsys):
+def test_a_metric_that_does_not_exist_stops_what_uses_it(misspelled, tmp_path, capsys):
   """The metric's name is looked up once all declarations are imported."""
+  assert dispatch.main(['tasks']) == 0, 'others are listed'
   out = tmp_path / 'out'
   for verb in (
     ['lint'],
-    ['tasks'],
     ['materialize', '--mixture', 'flan_all', '--out', str(out)],
     ['show', 'flan_rte'],
     ['fetch', 'rte'],
-    ['train', '--gin_file=gin/runs/demo.gin', f'--gin.MODEL_DIR={out}'],
     [
       'eval',
       f'--gin.OUTPUT_DIR={out}',

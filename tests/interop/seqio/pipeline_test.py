@@ -172,7 +172,9 @@ def data_dir(tmp_path_factory):
   [
     {'tokenizer': 'bytes'},
     pytest.param({'vocab_size': 600}, marks=pytest.mark.slow),
-    {'vocab_size': 600, 'style': PromptStyle(num_fewshot=5)},
+    pytest.param(
+      {'vocab_size': 600, 'style': PromptStyle(num_fewshot=5)}, marks=pytest.mark.slow
+    ),
   ],
 )
 def test_tasks_cut_redraw_and_drop_examples_as_the_store_does(

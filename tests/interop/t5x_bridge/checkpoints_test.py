@@ -106,6 +106,7 @@ def test_a_run_is_exported_with_its_step_and_optimizer(run, tmp_path):
     assert (back / name).read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_adapters_are_refused_and_their_merged_model_is_named(run, tmp_path):
   adapted = trained(
     tmp_path / 'run', LORA_RANK=2, INITIAL_CHECKPOINT_PATH=f'{run}/model'
