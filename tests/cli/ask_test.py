@@ -21,7 +21,7 @@ class Echo:
     self.stopped_at = None
     self.asked = []
 
-  def stream(self, prompt, *, max_tokens, temperature, seed):
+  def stream(self, prompt, *, max_tokens, temperature, seed, weight_dtype):
     self.asked.append(prompt)
     if not isinstance(prompt, str):
       prompt = prompt[-1]['content']

@@ -216,6 +216,7 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
   )
 
 
+@pytest.mark.slow
 def test_steps_use_the_rate_itself_unless_scaled_by_parameters():
   """The default is no scaling; with scaling, zero-initialized matrices learn too."""
   default, on = run_steps(), run_steps(scaled=True)

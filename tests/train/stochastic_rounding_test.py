@@ -83,6 +83,7 @@ def moved(dtype: str, rate: float = 3e-5, steps: int = 20) -> dict[str, np.ndarr
   return traverse_util.flatten_dict(delta, sep='/')
 
 
+@pytest.mark.slow
 def test_bfloat16_parameters_move_like_float32_ones():
   """At the paper's rate of 3e-5, where rounding to the nearest moves 1 % of them."""
   half, whole = moved('bfloat16'), moved('float32')

@@ -14,12 +14,12 @@ import pathlib
 import platform
 import shutil
 import subprocess
-import tempfile
 
 import jax
 import jax.numpy as jnp
 
-from flan_jax.runtime import compilation_cache
+from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file, compilation_cache
 
 WIDTH = 24
 """Outputs of a panel, as in native.c."""
@@ -41,7 +41,7 @@ def available() -> bool:
     return False
   try:
     library = ctypes.CDLL(str(_built()))
-  except (OSError, subprocess.SubprocessError):
+  except (InputError, OSError, subprocess.SubprocessError):
     return False
   for kernel in ('product', 'attend'):
     target = jax.ffi.pycapsule(getattr(library, f'flan_{kernel}'))
@@ -136,11 +136,10 @@ def _built() -> pathlib.Path:
   native = (
     '-mcpu=native' if platform.machine() in ('arm64', 'aarch64') else '-march=native'
   )
-  with tempfile.TemporaryDirectory(dir=folder) as draft:
-    made = pathlib.Path(draft, path.name)
+  with atomic_file.Draft(path) as made:
     flags = ['-std=gnu11', '-O3', native, '-shared', '-fPIC']
     headers = f'-I{jax.ffi.include_dir()}'
-    command = [compiler, *flags, headers, str(_SOURCE), '-o', str(made)]
+    command = [compiler, *flags, headers, str(_SOURCE), '-o', str(made.path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    made.replace(path)
+    made.keep()
   return path
