@@ -1,10 +1,11 @@
 """Cases of a fuzzer: a door is opened, and what came of it is counted."""
 
 import collections
+import contextlib
 import pathlib
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flan_jax.errors import InputError
@@ -22,16 +23,37 @@ def outcome(door: Callable[[pathlib.Path], Any], path: pathlib.Path) -> str:
   return content(door, path)[0]
 
 
-def content(door: Callable[[pathlib.Path], Any], path: pathlib.Path) -> tuple[str, Any]:
-  """Outcome of a case as of `outcome`, and what the door returned."""
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+  """Raises Hang in a block that takes longer."""
 
   def on_alarm(*_):
     raise Hang
 
   before = signal.signal(signal.SIGALRM, on_alarm)
-  signal.setitimer(signal.ITIMER_REAL, SECONDS)
+  signal.setitimer(signal.ITIMER_REAL, seconds)
   try:
-    return 'taken', door(path)
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def fault(error: BaseException) -> str:
+  """Outcome of a case with an error that is no refusal; Ctrl-C goes on."""
+  if isinstance(error, KeyboardInterrupt):
+    raise error
+  last = traceback.extract_tb(error.__traceback__)
+  ours = [frame for frame in last if 'flan_jax/' in frame.filename] or last
+  place = f'{pathlib.Path(ours[-1].filename).name}:{ours[-1].lineno}'
+  return f'traceback: {type(error).__name__} at {place}: {error!s:.200}'
+
+
+def content(door: Callable[[pathlib.Path], Any], path: pathlib.Path) -> tuple[str, Any]:
+  """Outcome of a case as of `outcome`, and what the door returned."""
+  try:
+    with limited(SECONDS):
+      return 'taken', door(path)
   except InputError as error:
     one_line = '\n' not in str(error) and len(str(error)) < 1_500
     more = f'fault: more than a line: {str(error)[:300]!r}'
@@ -39,15 +61,7 @@ def content(door: Callable[[pathlib.Path], Any], path: pathlib.Path) -> tuple[st
   except Hang:
     return f'hang: {traceback.format_exc().splitlines()[-4:-1]}', None
   except BaseException as error:
-    if isinstance(error, KeyboardInterrupt):
-      raise
-    last = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in last if 'flan_jax/' in frame.filename] or last
-    place = f'{pathlib.Path(ours[-1].filename).name}:{ours[-1].lineno}'
-    return f'traceback: {type(error).__name__} at {place}: {error!s:.200}', None
-  finally:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    return fault(error), None
 
 
 def show(counts: Mapping[str, collections.Counter]) -> None:

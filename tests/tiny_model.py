@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from flax.core import meta
 
+from flan_jax.checkpoints import model_dir
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import tokenizers
 from flan_jax.model.decoder import Decoder
@@ -53,6 +55,11 @@ class TinyModel:
   def __init__(self, **changes):
     self.config = dataclasses.replace(TINY, **changes)
     self.params = _parameters(self.config)
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Saves a model folder with the tokenizer of bytes."""
+    bytes_ = tokenizers.load('bytes')
+    model_dir.save(folder, self.params, config=self.config, tokenizer=bytes_)
 
   def logits(self, sequence, *, prefix: int, width: int) -> np.ndarray:
     """Logits float64 [len(sequence), V] of one sequence, padded to `width`."""

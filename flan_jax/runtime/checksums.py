@@ -16,8 +16,9 @@ import os
 import pathlib
 import stat
 import weakref
+import zlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
@@ -304,6 +305,12 @@ def measured(path: pathlib.Path) -> Listed:
       found[-1] = _extend(found[-1], data)
       size += len(data)
   return Listed(size, tuple(found))
+
+
+def of_json(content: Mapping[str, Any]) -> int:
+  """The CRC-32 of an object, as it comes back from JSON; its keys in any order."""
+  plain = json.loads(json.dumps(content))
+  return zlib.crc32(json.dumps(plain, sort_keys=True).encode('utf-8'))
 
 
 def _extend(checksum: int, data: bytes) -> int:

@@ -1,8 +1,8 @@
 """The checksum of a checkpoint's metadata; reading it needs no Orbax."""
 
-import json
-import zlib
 from typing import Any
+
+from flan_jax.runtime import checksums
 
 
 class Corrupt(Exception):
@@ -12,7 +12,7 @@ class Corrupt(Exception):
 def sealed(metadata: dict[str, Any]) -> dict[str, Any]:
   """The metadata with a checksum of itself."""
   metadata = {**metadata, _SEALED: True}
-  return {**metadata, _CRC32: _crc32(metadata)}
+  return {**metadata, _CRC32: checksums.of_json(metadata)}
 
 
 def unsealed(found: Any) -> dict[str, Any]:
@@ -25,15 +25,10 @@ def unsealed(found: Any) -> dict[str, Any]:
     raise Corrupt('its metadata is no JSON object')
   metadata = dict(found)
   own = metadata.pop(_CRC32, None)
-  if (own is not None or _SEALED in metadata) and own != _crc32(metadata):
+  if (own is not None or _SEALED in metadata) and own != checksums.of_json(metadata):
     raise Corrupt('its metadata is not what was saved')
   metadata.pop(_SEALED, None)
   return metadata
 
 
 _SEALED, _CRC32 = 'sealed', 'crc32'
-
-
-def _crc32(metadata: dict[str, Any]) -> int:
-  plain = json.loads(json.dumps(metadata))
-  return zlib.crc32(json.dumps(plain, sort_keys=True).encode('utf-8'))

@@ -17,11 +17,11 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 import sys
 import time
 import traceback
 
+import fuzzing
 import pytest
 
 from flan_jax.cli import dispatch
@@ -59,10 +59,6 @@ SHALLOW = ('flan_jax.jobs.train_and_evaluate.Trainer',)
 
 class Begins(BaseException):
   """Raised where the work begins."""
-
-
-class Hang(BaseException):
-  """Raised in a case that takes too long."""
 
 
 @pytest.fixture
@@ -209,30 +205,20 @@ OTHERS = ('ask', 'export', 'export --lm-eval', 'materialize', 'rows', 'report', 
 
 def outcome(words: list[str], settings: list) -> str:
   """Outcome of a case: 'refused', 'taken', or a fault and its place."""
-
-  def on_alarm(*_):
-    raise Hang
-
-  before = signal.signal(signal.SIGALRM, on_alarm)
-  signal.setitimer(signal.ITIMER_REAL, SECONDS)
   out, err = io.StringIO(), io.StringIO()
   try:
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+      fuzzing.limited(SECONDS),
+      contextlib.redirect_stdout(out),
+      contextlib.redirect_stderr(err),
+    ):
       code = dispatch.main(words)
   except Begins:
     return silent(settings) or 'taken'
-  except Hang:
+  except fuzzing.Hang:
     return f'hang: {traceback.format_exc().splitlines()[-6:-1]}'
   except BaseException as error:
-    if isinstance(error, KeyboardInterrupt):
-      raise
-    last = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in last if 'flan_jax/' in frame.filename] or last
-    place = f'{pathlib.Path(ours[-1].filename).name}:{ours[-1].lineno}'
-    return f'traceback: {type(error).__name__} at {place}: {error!s:.200}'
-  finally:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    return fuzzing.fault(error)
   lines = [line for line in err.getvalue().splitlines() if 'flan: error:' in line]
   if code != 2:
     return silent(settings) or 'taken'

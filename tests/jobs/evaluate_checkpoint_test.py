@@ -10,7 +10,6 @@ import jax
 import pytest
 
 from flan_jax.catalog import registry
-from flan_jax.checkpoints import model_dir
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config import gin
 from flan_jax.data import tokenizers
@@ -46,9 +45,7 @@ def checkpoint(tmp_path_factory, tiny_model):
   """A small untrained model folder, of an architecture that Hugging Face has."""
   folder = tmp_path_factory.mktemp('checkpoint')
   model = tiny_model(activation='swiglu', scaled_head=False)
-  model_dir.save(
-    folder, model.params, config=model.config, tokenizer=tokenizers.load('bytes')
-  )
+  model.save(folder)
   SMALL['CHECKPOINT'] = str(folder)
   return folder
 

@@ -10,9 +10,7 @@ import subprocess
 import pytest
 import small_run
 
-from flan_jax.checkpoints import model_dir
 from flan_jax.cli import dispatch
-from flan_jax.data import tokenizers
 from flan_jax.interop.huggingface import logit_check
 
 TASK = 'microworld_mini_arc'
@@ -29,9 +27,7 @@ def without_torch():
 def model(tmp_path_factory, tiny_model) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('model')
   tiny = tiny_model(activation='swiglu', scaled_head=False)
-  model_dir.save(
-    folder, tiny.params, config=tiny.config, tokenizer=tokenizers.load('bytes')
-  )
+  tiny.save(folder)
   return folder
 
 

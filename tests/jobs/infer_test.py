@@ -9,9 +9,7 @@ import pytest
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.registry import Mixture
-from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
-from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
 from flan_jax.inference.rank_options import Scorer
@@ -48,9 +46,7 @@ def one_device():
 def checkpoint(tmp_path_factory, tiny_model):
   folder = tmp_path_factory.mktemp('checkpoint')
   model = tiny_model(activation='swiglu', scaled_head=False)
-  model_dir.save(
-    folder, model.params, config=model.config, tokenizer=tokenizers.load('bytes')
-  )
+  model.save(folder)
   SETTINGS['CHECKPOINT'] = str(folder)
 
 

@@ -23,8 +23,6 @@ import pytest
 from compile_flags import QUICK
 
 from flan_jax.catalog import registry
-from flan_jax.checkpoints import model_dir
-from flan_jax.data import tokenizers
 from flan_jax.data.store import materialize
 from flan_jax.interop.huggingface import convert, logit_check
 from flan_jax.runtime import signals
@@ -84,9 +82,7 @@ def verbs(tmp_path_factory, tiny_model) -> dict[str, Verb]:
   root = tmp_path_factory.mktemp('made')
   model, hf, store, raw = (root / name for name in ('model', 'hf', 'store', 'raw'))
   tiny = tiny_model(activation='swiglu', scaled_head=False)
-  model_dir.save(
-    model, tiny.params, config=tiny.config, tokenizer=tokenizers.load('bytes')
-  )
+  tiny.save(model)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(logit_check, '_installed', lambda name: False)
     convert.export_model(model, hf, progress=Progress(quiet=True))

@@ -6,9 +6,7 @@ import pathlib
 import pytest
 import small_run
 
-from flan_jax.checkpoints import model_dir
 from flan_jax.cli import dispatch
-from flan_jax.data import tokenizers
 from flan_jax.runtime import lock
 
 TASK = 'microworld_mini_arc'
@@ -18,9 +16,7 @@ TASK = 'microworld_mini_arc'
 def model(tmp_path_factory, tiny_model) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('model')
   tiny = tiny_model(activation='swiglu', scaled_head=False)
-  model_dir.save(
-    folder, tiny.params, config=tiny.config, tokenizer=tokenizers.load('bytes')
-  )
+  tiny.save(folder)
   return folder
 
 

@@ -6,7 +6,6 @@ and one of itself, so that a build that goes on finds those damaged meanwhile.
 
 import json
 import pathlib
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -59,7 +58,7 @@ def finish(
   """
   content = {'made_from': made_from, 'metadata': found}
   content['files'] = {name: checksums.measured(job.path(name)) for name in files}
-  text = json.dumps({**content, 'crc32': _crc32(content)})
+  text = json.dumps({**content, 'crc32': checksums.of_json(content)})
   atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
@@ -80,16 +79,12 @@ def _is_whole(folder: pathlib.Path, path: pathlib.Path) -> bool:
     if content.keys().isdisjoint({'files', 'crc32'}):  # of an older version
       return True
     own = content.pop('crc32')
-    return own == _crc32(content) and all(
+    return own == checksums.of_json(content) and all(
       _plain(checksums.measured(folder / name)) == want
       for name, want in content['files'].items()
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return False
-
-
-def _crc32(content: Mapping[str, Any]) -> int:
-  return zlib.crc32(json.dumps(_plain(content), sort_keys=True).encode('utf-8'))
 
 
 def _plain(value: Any) -> Any:
