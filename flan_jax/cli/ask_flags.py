@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--weight-dtype', choices=('bfloat16', 'int8'),
-    help='store the matrices so, for speed at some cost in accuracy',
+    help='store the matrices in fewer bytes, at some cost in accuracy',
   )  # fmt: skip
   parser.add_argument(
     '--options', metavar='A|B', help='rank these options instead of generating'

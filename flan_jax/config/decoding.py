@@ -60,7 +60,7 @@ class Decoding:
       log-probability of a beam (Wu et al. 2016, arXiv 1609.08144, 7); 0 for none.
     stop: an answer ends before the first of these strings.
     weight_dtype: stored dtype of the matrices that generate, 'bfloat16' or 'int8' (one
-      scale per output), for speed at some cost in accuracy; None for the model's own.
+      scale per output): fewer bytes at some cost in accuracy; None for the model's own.
       Ranking keeps the model's own.
 
   Raises:

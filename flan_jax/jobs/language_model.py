@@ -116,7 +116,7 @@ class LanguageModel:
       top_p: sample from the most probable tokens with this much of the probability.
       beams: beams of beam search.
       seed: seed for sampling; the same one gives the same answers.
-      weight_dtype: 'bfloat16' or 'int8' stores the matrices so, for speed; None as the
+      weight_dtype: 'bfloat16' or 'int8' stores the matrices so; None as the
         model has them.
 
     Raises:
