@@ -10,10 +10,12 @@ folder as HOME, `scp` copies. The whole state is in $STAND_IN/state.json:
            failure; `then`: state of the node afterwards; `skip`: calls to let through
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -62,8 +64,19 @@ def node(name, found):
 def create(state, name, type):
   state['nodes'][name] = {'type': type, 'state': 'READY', 'hosts': HOSTS[type]}
   for i in range(HOSTS[type]):
-    shutil.rmtree(ROOT / 'hosts' / str(i), ignore_errors=True)
+    power_off(ROOT / 'hosts' / str(i))
     shutil.copytree(ROOT / 'image', ROOT / 'hosts' / str(i))
+
+
+def power_off(home):
+  """Ends the processes of a host that is gone, and removes its files."""
+  mark = f'HOME={home}\0'.encode()
+  for environment in pathlib.Path('/proc').glob('[0-9]*/environ'):
+    with contextlib.suppress(OSError):  # of another user, or ended meanwhile
+      if mark in environment.read_bytes():
+        os.kill(int(environment.parent.name), signal.SIGKILL)
+  while home.exists():  # one that is being killed may still write
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def homes(state, name, words):
