@@ -13,6 +13,7 @@ from flan_jax.config.checks import (
   folder,
   one_of,
   or_none,
+  switch,
   uint32,
 )
 from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
@@ -35,6 +36,8 @@ class EvalConfig:
 
   Attributes:
     max_examples: maximum examples of test, and of dev, per dataset; None for all.
+    dev: evaluate dev, too, on which the best template is chosen; False for test alone,
+      in about half the time. A dataset without test is evaluated on dev either way.
     templates: maximum templates per dataset, in each direction of a translation; or a
       tuple of indices of templates, as (0, 3); None for all that are not inverted.
     batch_size: sequences of one scoring batch; rounded up to a multiple that the mesh
@@ -75,6 +78,7 @@ class EvalConfig:
   SELECTOR: ClassVar[str] = 'Evaluate'
 
   max_examples: int | None = setting(None, macro='MAX_EXAMPLES', rule=or_none(count(1)))
+  dev: bool = setting(True, macro='DEV', rule=switch)
   templates: int | tuple[int, ...] | list[int] | None = setting(
     None, macro='TEMPLATES', rule=or_none(count_or_indices)
   )

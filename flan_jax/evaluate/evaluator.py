@@ -144,6 +144,7 @@ class Protocol:
       `Dataset.evaluated_templates`; None for all. Inverted templates never count.
     max_examples: limit on the examples of each split, drawn by `seed`; None for all.
     splits: `dev` chooses the best template, `test` is reported.
+    dev: whether dev is evaluated beside test; a dataset without test has dev anyway.
     num_fewshot: maximum number of exemplars before each prompt, drawn by `seed` from
       train, never the example itself; fewer if no more fit (FLAN section 4.4). 0 for
       zero-shot.
@@ -163,6 +164,7 @@ class Protocol:
   templates: int | Sequence[int] | None = None
   max_examples: int | None = None
   splits: Sequence[str] = SPLITS
+  dev: bool = True
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str | None = None
@@ -313,14 +315,16 @@ def draw(
   protocol: Protocol, dataset: Dataset, examples: Examples, warnings: Warnings
 ) -> dict[str, list[Example]]:
   """Draws the examples of each split of the protocol that has any."""
+  has = [split for split in protocol.splits if split in dataset.slices]
+  if 'test' in has and not protocol.dev:
+    has = ['test']
   drawn = {
     split: sample(
       valid_examples(dataset, examples(dataset.name, split), warnings),
       max_examples=protocol.max_examples,
       seed=protocol.seed,
     )
-    for split in protocol.splits
-    if split in dataset.slices
+    for split in has
   }
   return {split: some for split, some in drawn.items() if some}
 

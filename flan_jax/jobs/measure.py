@@ -186,6 +186,7 @@ def protocol_of(
   settings = {
     'templates': evaluate.templates,
     'max_examples': evaluate.max_examples,
+    'dev': evaluate.dev,
     'num_fewshot': evaluate.num_fewshot,
     'prompt_style': evaluate.prompt_style,
     'base_prompt_style': evaluate.base_prompt_style,

@@ -177,6 +177,23 @@ class TestSample:
     assert len(self.ids(100)) == len(self.ids(None)) == 50
 
 
+def test_dev_can_be_left_out_where_there_is_test():
+  only_dev = dataclasses.replace(RANKED, name='only_dev', test=None)
+
+  def ask(**settings):
+    found = evaluator.evaluate(
+      says('yes'),
+      evaluator.Protocol(**settings),
+      datasets=[RANKED, only_dev],
+      examples=lambda name, split: examples(RANKED, 2)(RANKED.name, split),
+    )
+    return [(set(result.splits), result.split) for result in found.datasets]
+
+  assert ask() == [({'dev', 'test'}, 'test'), ({'dev'}, 'dev')]
+  assert ask(dev=False) == [({'test'}, 'test'), ({'dev'}, 'dev')]
+  assert ask(dev=False, splits=('dev',)) == [({'dev'}, 'dev')] * 2
+
+
 def test_templates_can_be_fewer():
   def ask(some):
     protocol = evaluator.Protocol(templates=some)
