@@ -73,6 +73,9 @@ class EvalConfig:
     eval_examples: examples of each dataset in an evaluation step. Their metric is
       measured in the first template; their loss, of training datasets, in the template
       of each one's first epoch.
+    validation_metrics: measure the metric of training datasets, too, beside their loss;
+      False for the loss alone, which generates no answer and takes a fraction of the
+      time.
   """
 
   SELECTOR: ClassVar[str] = 'Evaluate'
@@ -103,6 +106,7 @@ class EvalConfig:
   )
   eval_period: int | None = setting(None, macro='EVAL_PERIOD', rule=or_none(count(1)))
   eval_examples: int = setting(64, rule=count(1))
+  validation_metrics: bool = setting(True, rule=switch)
 
   def __post_init__(self):
     check_fields(self)

@@ -140,7 +140,8 @@ class Validation:
   ) -> dict[str, Any]:
     """Losses and metrics on at most `examples` of each dataset; None for all."""
     losses = {name: self._loss(params, name, examples) for name in self._names}
-    metrics = self._metrics(params, examples)
+    wanted = self._evaluate.validation_metrics
+    metrics = self._metrics(params, examples) if wanted else {}
     return schema.rounded(
       {
         'step': step,

@@ -104,6 +104,17 @@ def assert_same_weights(one, other) -> None:
     assert tensor.tobytes() == weights[1][name].tobytes(), name
 
 
+def test_validation_can_be_the_loss_alone(store, tmp_path):
+  train(
+    tmp_path / 'run', store, HELD_OUT='()', TRAIN_STEPS=1, EVAL_PERIOD=1,
+    **{'Evaluate.validation_metrics': False},
+  )  # fmt: skip
+  (step,) = validation_steps(tmp_path / 'run')
+  assert step['loss'] > 0
+  assert step['datasets']['mini_cola']['loss'] > 0
+  assert step['datasets']['mini_cola']['metrics'] == {}
+
+
 def test_evaluation_steps_are_written_and_do_not_change_the_weights(
   store, evaluated, tmp_path
 ):
