@@ -175,18 +175,21 @@ def _trained_on(report: Mapping[str, Any]) -> str:
   if trained_on == UNKNOWN or (lineage == UNKNOWN and not trained_on):
     return UNKNOWN
   if lineage == UNKNOWN:
-    return f'{_clusters({"": trained_on}, report)}; before that unknown'
-  families: dict[str, list[str]] = {}
+    return f'{_clusters({None: trained_on}, report)}; before that unknown'
+  families: dict[str | None, list[str]] = {}
   for training in lineage:
     families.setdefault(training['family'], []).extend(training['trained_on'])
   return _clusters(families, report)
 
 
-def _clusters(families: Mapping[str, Sequence[str]], report: Mapping[str, Any]) -> str:
+def _clusters(
+  families: Mapping[str | None, Sequence[str]], report: Mapping[str, Any]
+) -> str:
   """Lists clusters in order, the paper's first: `NLI, Commonsense of the microworld`.
 
   Args:
-    families: dataset family -> its clusters; '' for the measured family.
+    families: dataset family -> its clusters; None for the measured one, '' for
+      datasets of none or of several.
     report: content of report.json; a family that it did not measure is named.
   """
   named = [

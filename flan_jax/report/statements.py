@@ -77,11 +77,17 @@ def _named(families: str) -> str:
   )
 
 
-def elsewhere(family: str, measured: str | None) -> str:
-  """Names a dataset family after a noun, if it is not the measured one."""
-  if family in ('', measured):
+def elsewhere(family: str | None, measured: str | None) -> str:
+  """Names a dataset family after a noun, if it is not the measured one.
+
+  Args:
+    family: dataset family; '' for datasets of none or of several, None for the
+      measured one.
+    measured: the measured dataset family.
+  """
+  if family is None or family == (measured or ''):
     return ''
-  return of_family(family) or ' of FLAN'
+  return of_family(family) or (' of FLAN' if family else ' of no single dataset family')
 
 
 def on(report: Mapping[str, Any]) -> str:

@@ -237,6 +237,14 @@ class TestNotTuned:
       assert statements.is_tuned({'lineage': lineages.as_json()}) == tuned
 
 
+OWN_NLI = lineage.RANDOM.then(
+  lineage.Training(
+    model='mine', datasets=(lineage.Trained('mine', 'nli', ('mine',)),), mixture='mine'
+  )
+)
+"""A model of a mixture without a dataset family."""
+
+
 @pytest.mark.parametrize(
   ('chain', 'on', 'words'),
   [
@@ -244,8 +252,11 @@ class TestNotTuned:
     (CLEAN.then(*SMALL_WORLD.trainings), '', 'Sentiment, NLI of the microworld'),
     (CLEAN, 'microworld', 'Sentiment of FLAN'),
     (SMALL_WORLD, 'microworld', 'NLI'),
+    (OWN_NLI, 'microworld', 'NLI of no single dataset family'),
+    (OWN_NLI.then(*SMALL_WORLD.trainings), 'microworld',
+     'NLI of no single dataset family, NLI'),
   ],
-)
+)  # fmt: skip
 def test_what_trained_is_named_with_its_world(chain, on, words, tmp_path):
   measured = KINDS['microworld'][0]
   evaluated(tmp_path, **((measured if on else {}) | {'chain': chain}))
