@@ -77,6 +77,9 @@ INT32 = 2**31 - 1
 MAX_LENGTH = 2**24
 """Maximum tokens of a sequence."""
 
+YEAR_S = 365 * 24 * 3600
+"""Maximum time to wait for something, in seconds."""
+
 
 def one_of(*legal: str) -> Rule:
   """One of these strings."""

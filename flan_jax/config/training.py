@@ -9,6 +9,7 @@ from flan_jax.config import functions
 from flan_jax.config.checks import (
   INT32,
   MAX_LENGTH,
+  YEAR_S,
   at_least,
   count,
   feature_lengths,
@@ -228,8 +229,8 @@ class TrainConfig:
     hooks: further hooks between steps, as (@my.Hook(),), after those of every run.
     optimizer: @Optimizer(), Adafactor with its schedule; or a function that returns an
       optax.GradientTransformation, as @optax.adamw().
-    hang_s: seconds without a step after which every thread's stack is dumped; 0 never,
-      fewer than one count as one.
+    hang_s: seconds without a step after which every thread's stack is dumped, at most
+      a year; 0 never, fewer than one count as one.
   """
 
   SELECTOR: ClassVar[str] = 'Run'
@@ -281,7 +282,7 @@ class TrainConfig:
   loss_spike: float | None = setting(None, rule=_loss_spike)
   writers: str | tuple[str, ...] = setting(('jsonl', 'tensorboard'), macro='WRITERS')
   hooks: tuple[Recipe, ...] = setting((), rule=_called)
-  hang_s: float = setting(1_800.0, rule=at_least(0))
+  hang_s: float = setting(1_800.0, rule=count(0, YEAR_S))
   mesh: MeshConfig = MeshConfig()
   optimizer: OptimizerConfig | Recipe = setting(OptimizerConfig(), rule=_complete)
   lora: Lora = Lora()

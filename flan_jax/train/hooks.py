@@ -39,11 +39,9 @@ class Watchdog(Hook):
     """Sets the timeout between two steps; 0 never dumps.
 
     Args:
-      timeout_s: seconds; fewer than one second count as one, more than a year as 0.
+      timeout_s: seconds, at most a year; fewer than one second count as one.
     """
-    self._timeout_s = 0.0 if timeout_s > _YEAR_S else timeout_s
-    if self._timeout_s > 0:
-      self._timeout_s = max(self._timeout_s, 1.0)
+    self._timeout_s = max(timeout_s, 1.0) if timeout_s > 0 else 0.0
     self._changed = threading.Condition()
     self._deadline = 0.0
     self._thread: threading.Thread | None = None
@@ -88,9 +86,6 @@ class Watchdog(Hook):
         _stderr().write(f'Timeout ({datetime.timedelta(seconds=self._timeout_s)})!\n')
         faulthandler.dump_traceback(file=_stderr())
         self._restart()
-
-
-_YEAR_S = 365 * 24 * 3600.0
 
 
 def _stderr() -> Any:

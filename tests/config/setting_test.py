@@ -250,3 +250,9 @@ def test_every_number_has_a_range(cls, field, hint):
   bad += [math.nan, math.inf, -math.inf, -1e300] * value_types.fits(0.5, hint)
   for value in bad:
     assert value_types.unfit(value, cls, field), value
+
+
+def test_a_watchdog_waits_a_year_at_most():
+  assert not value_types.unfit(float(checks.YEAR_S), TrainConfig, 'hang_s')
+  refused = value_types.unfit(1e300, TrainConfig, 'hang_s')
+  assert 'the nearest is 31,536,000' in refused
