@@ -1,5 +1,6 @@
 """The user's modules: found, refused with their own error, in every process."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -56,6 +57,14 @@ def test_what_it_is_made_from_is_recorded(folder):
   (entry,) = [e for e in modules.provenance() if e['module'] == 'recorded']
   assert entry['version'] == '1.2'
   assert len(entry['sha256']) == 64
+
+
+@pytest.mark.parametrize(
+  ('module', 'distribution'),
+  [('gin.config', 'gin-config'), ('_pytest.mark', 'pytest'), ('six', 'six')],
+)
+def test_an_installed_module_has_the_version_of_its_distribution(module, distribution):
+  assert modules._version(module) == importlib.metadata.version(distribution)
 
 
 @pytest.mark.parametrize(
