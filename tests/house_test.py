@@ -54,13 +54,16 @@ def targets(tree: ast.AST, modules: Mapping[str, pathlib.Path]) -> Iterator[str]
     elif isinstance(node, ast.ImportFrom):
       whole = [f'{node.module}.{alias.name}' for alias in node.names]
       names = [name if name in modules else node.module for name in whole]
-    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-      'import_module'
-    ):
+    elif isinstance(node, ast.Call) and called(node) == 'import_module':
       names = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
     else:
       continue
     yield from (name for name in names if name in modules)
+
+
+def called(call: ast.Call) -> str:
+  """The last name of what is called; '' for what has none."""
+  return getattr(call.func, 'attr', getattr(call.func, 'id', ''))
 
 
 def imports(modules: Mapping[str, pathlib.Path]) -> dict[str, set[str]]:

@@ -6,6 +6,7 @@ the one that fits. Colors are the theme's, so that both modes are readable.
 
 import ast
 import collections
+import functools
 import html
 import pathlib
 import textwrap
@@ -114,6 +115,7 @@ def modules() -> dict[str, pathlib.Path]:
   return found
 
 
+@functools.cache
 def imports() -> dict[str, collections.Counter[str]]:
   """Folder -> the folders that its modules import, with the number of imports."""
   known = modules()
@@ -136,11 +138,16 @@ def _names(node: ast.AST) -> Iterable[str]:
     names = [f'{node.module}.{alias.name}' for alias in node.names]
   elif isinstance(node, ast.Import):
     names = [alias.name for alias in node.names]
-  elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith('import_module'):
+  elif isinstance(node, ast.Call) and _called(node) == 'import_module':
     names = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
   else:
     return []
   return [name for name in names if str(name).startswith('flan_jax.')]
+
+
+def _called(call: ast.Call) -> str:
+  """The last name of what is called; '' for what has none."""
+  return getattr(call.func, 'attr', getattr(call.func, 'id', ''))
 
 
 def folder(module: str) -> str:
