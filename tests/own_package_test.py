@@ -60,25 +60,28 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def here(folder, monkeypatch):
-  """Runs `flan` in that folder and in this process; forgets the package after."""
+  """Runs each `flan` in that folder, in this process, which forgets the package."""
   monkeypatch.chdir(folder)
-  monkeypatch.setattr(sys, 'path', [*sys.path])
-  monkeypatch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
-  monkeypatch.setenv('FLAN_JAX_MODULES', '')
-  with registry.restored():
-    yield dispatch.main
-  for name in [name for name in sys.modules if name.partition('.')[0] == 'acme']:
-    del sys.modules[name]
+
+  def run(arguments):
+    with pytest.MonkeyPatch.context() as patch, registry.restored():
+      patch.setattr(sys, 'path', [*sys.path])
+      patch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
+      patch.setenv('FLAN_JAX_MODULES', '')
+      code = dispatch.main(arguments)
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'acme']:
+      del sys.modules[name]
+    return code
+
+  return run
 
 
 def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(
   folder, here, capsys
 ):
-  done = flan(
-    folder, 'train', '--module', 'acme.tasks', *SMALL, '--gin.MODEL_DIR=run',
-    '--gin.MIXTURE_OR_TASK_NAME=mine', '--gin.HELD_OUT=commonsense',
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
+  train = ['train', *SMALL, '--gin.MODEL_DIR=run', '--gin.MIXTURE_OR_TASK_NAME=mine']
+  code = here([*train, '--module', 'acme.tasks', '--gin.HELD_OUT=commonsense'])
+  assert code == 0, capsys.readouterr().err
   manifest = json.loads((folder / 'run' / 'store' / 'manifest.json').read_text())
   assert manifest['datasets']['tickets']['rate'] == 500
   report = json.loads((folder / 'run' / 'report' / 'report.json').read_text())
@@ -87,7 +90,6 @@ def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(
   (module,) = report['provenance']['modules']
   assert module['module'] == 'acme.tasks'
 
-  train = ['train', *SMALL, '--gin.MODEL_DIR=run', '--gin.MIXTURE_OR_TASK_NAME=mine']
   evaluate = ['eval', '--gin.CHECKPOINT=run', '--gin.DATASETS=tickets']
   for arguments, of in (
     (train, "the run in 'run'"),
