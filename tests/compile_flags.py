@@ -8,9 +8,11 @@ import importlib.metadata
 QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  # XLA's older code for CPUs compiles in half the time. Another jaxlib may lack the
-  # flag, and would end the process.
+  # XLA's older code for CPUs compiles in half the time, and a program that is not split
+  # for threads in less again. Another jaxlib may lack the flags, and would end the
+  # process.
   QUICK += ' --xla_cpu_use_fusion_emitters=false'
+  QUICK += ' --xla_cpu_parallel_codegen_split_count=1'
 
 
 def without_those_of_cpus(flags: str) -> str:
