@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flan_jax.evaluate import intervals, metrics, statistics
 
@@ -98,7 +98,7 @@ def beta(rate: float, correlation: float, templates: int = TEMPLATES) -> Populat
   """Templates whose agreement about an example follows a beta distribution."""
   strength = 1 / correlation - 1
   count = np.arange(templates + 1)
-  law = stats.betabinom(templates, rate * strength, (1 - rate) * strength)
+  law = scipy.stats.betabinom(templates, rate * strength, (1 - rate) * strength)
   return _population(f'beta {rate} {correlation}', count / templates, law.pmf(count))
 
 
@@ -112,7 +112,7 @@ def normal(rate: float, correlation: float, *, spread: float = 0.8) -> Populatio
 def independent(rate: float) -> Population:
   """Independent templates."""
   count = np.arange(TEMPLATES + 1)
-  chances = stats.binom.pmf(count, TEMPLATES, rate)
+  chances = scipy.stats.binom.pmf(count, TEMPLATES, rate)
   return _population(f'independent {rate}', count / TEMPLATES, chances)
 
 
@@ -151,7 +151,9 @@ def nearly_the_same(rate: float, correlation: float, changed: float) -> Populati
   """A tuned model equal to the base model, except for a few fully right examples."""
   count = np.arange(TEMPLATES + 1)
   strength = 1 / correlation - 1
-  base = stats.betabinom(TEMPLATES, rate * strength, (1 - rate) * strength).pmf(count)
+  base = scipy.stats.betabinom(TEMPLATES, rate * strength, (1 - rate) * strength).pmf(
+    count
+  )
   joint = (1 - changed) * np.diag(base)
   joint[TEMPLATES] += changed * base
   return _pair(f'nearly {rate} {correlation} {changed}', joint, (TEMPLATES, TEMPLATES))
@@ -165,7 +167,7 @@ def _pair(name: str, joint: np.ndarray, templates: tuple[int, int]) -> Populatio
 
 
 _GRID = np.linspace(-5, 5, 61)
-_WEIGHTS = stats.norm.pdf(_GRID) / stats.norm.pdf(_GRID).sum()
+_WEIGHTS = np.exp(-(_GRID**2) / 2) / np.exp(-(_GRID**2) / 2).sum()
 
 
 def _given(rate, correlation, effect, *, templates=TEMPLATES, spread=0.0) -> np.ndarray:
@@ -173,8 +175,8 @@ def _given(rate, correlation, effect, *, templates=TEMPLATES, spread=0.0) -> np.
   rates = rate + spread * min(rate, 1 - rate) * np.linspace(-1, 1, templates)
   if templates == 1:
     rates = np.array([rate])
-  right = stats.norm.cdf(
-    (stats.norm.ppf(rates) + np.sqrt(correlation) * effect[..., None])
+  right = scipy.stats.norm.cdf(
+    (scipy.stats.norm.ppf(rates) + np.sqrt(correlation) * effect[..., None])
     / np.sqrt(1 - correlation)
   )
   found = np.zeros((*effect.shape, templates + 1))
@@ -249,7 +251,7 @@ def one_template() -> list[Cell]:
     right = np.arange(n + 1)
     mean = right / n
     limits = intervals.of_mean(mean, mean * (1 - mean), n)
-    covered = stats.binom.pmf(right, n, rate) @ _covers(limits, rate)
+    covered = scipy.stats.binom.pmf(right, n, rate) @ _covers(limits, rate)
     cells.append(Cell(f'one {rate}', n, float(covered), np.inf))
   return cells
 
