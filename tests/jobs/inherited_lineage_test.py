@@ -12,9 +12,11 @@ import pytest
 import small_run
 from safetensors.numpy import load_file, save_file
 
+from flan_jax.catalog import registry
 from flan_jax.checkpoints import model_dir
 from flan_jax.cli import dispatch
 from flan_jax.config import gin
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import convert, logit_check, training_history
 from flan_jax.jobs import train_and_evaluate
@@ -49,12 +51,20 @@ def train(out: pathlib.Path, *, start=None, **more) -> train_and_evaluate.Outcom
 
 @pytest.fixture(scope='module')
 def family(tmp_path_factory) -> pathlib.Path:
-  """A parent, its child, the child with LoRA, and the child exported and imported."""
+  """A parent, its child, the child with LoRA, and the child exported and imported.
+
+  With the store of all runs after the parent's.
+  """
   out = tmp_path_factory.mktemp('family')
   train(out / 'parent', MIXTURE_OR_TASK_NAME='microworld_mini_copa')
-  train(out / 'child', start=out / 'parent')
+  cola = registry.mixture('microworld_mini_cola')
+  data = StoreConfig(
+    tokenizer='bytes', epochs=1, evaluate=(HELD_OUT,), sequence_length=256
+  )
+  materialize(cola, data, out=out / 'store')
+  train(out / 'child', start=out / 'parent', STORE=out / 'store')
   train(
-    out / 'adapted', start=out / 'child', LORA_RANK=2,
+    out / 'adapted', start=out / 'child', STORE=out / 'store', LORA_RANK=2,
     **{'Optimizer.multiply_by_parameter_scale': False},
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch:
@@ -123,8 +133,9 @@ def test_evaluating_any_of_them_is_refused(family, name, which, refuses, tmp_pat
 def test_an_allowed_overlap_is_named_in_the_report(family, tmp_path):
   out = tmp_path / 'run'
   found = train(
-    out, start=family / 'adapted', HELD_OUT=HELD_OUT, ALLOW_OVERLAP=HELD_OUT
-  ).report
+    out, start=family / 'adapted', HELD_OUT=HELD_OUT, ALLOW_OVERLAP=HELD_OUT,
+    STORE=family / 'store',
+  ).report  # fmt: skip
   assert [t['model'] for t in found['lineage']] == ['parent', 'child', 'adapted', 'run']
   assert found['lineage'][-1]['digest'] == model_dir.checksum(out)
   assert HELD_OUT in found['trained_on']
@@ -147,7 +158,8 @@ def test_a_model_without_a_record_is_unknown_and_still_evaluated(family, tmp_pat
   lost = tmp_path / 'lost'
   shutil.copytree(family / 'parent' / 'model', lost)
   (lost / 'training.json').unlink()
-  found = train(tmp_path / 'run', start=lost, HELD_OUT=HELD_OUT).report
+  store = family / 'store'
+  found = train(tmp_path / 'run', start=lost, HELD_OUT=HELD_OUT, STORE=store).report
   assert found['trained_on'] == 'unknown'
   (average,) = schema.averages(found)
   assert schema.headline(average).startswith(
@@ -203,11 +215,12 @@ def test_a_folder_saved_again_elsewhere_keeps_its_history(family, tmp_path):
 def test_a_run_resumes_only_with_its_initial_model(family, tmp_path):
   base = tmp_path / 'base'
   shutil.copytree(family / 'child' / 'model', base)
-  train(tmp_path / 'run', start=base)
+  store = family / 'store'
+  train(tmp_path / 'run', start=base, STORE=store)
   shutil.rmtree(base)
   shutil.copytree(family / 'adapted' / 'model', base)
   with pytest.raises(InputError, match='PATH: is not the initial model of this run'):
-    train(tmp_path / 'run', start=base, TRAIN_STEPS=2)
+    train(tmp_path / 'run', start=base, STORE=store, TRAIN_STEPS=2)
 
 
 def test_a_run_older_than_lineages_is_known_by_its_run_json(family, tmp_path):
