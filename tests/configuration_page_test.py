@@ -16,8 +16,8 @@ PAGE = (
 ).read_text()
 SMALL = [
   '--gin_bindings', 'TRAIN_STEPS = 3', '--gin_bindings=Run.log_period=1',
-  '--gin.BATCH_TOKENS=512', '--gin.HELD_OUT=()', '--gin.MODEL_DIR="run"',
-  '--gin.SEQUENCE_LENGTH=64', '--gin.INITIAL_CHECKPOINT_PATH=None',
+  '--gin.BATCH_TOKENS=2048', '--gin.HELD_OUT=()', '--gin.MODEL_DIR="run"',
+  '--gin.SEQUENCE_LENGTH=256', '--gin.INITIAL_CHECKPOINT_PATH=None',
   '--gin_file=gin/models/tiny.gin', '--gin.NUM_LAYERS=1', '--gin.VOCAB_SIZE=512',
   '--gin.TOKENIZER=bytes',
   "--gin.MIXTURE_OR_TASK_NAME='microworld_mini_arc'",

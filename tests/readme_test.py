@@ -33,6 +33,7 @@ OUTPUT = [line for line in LINES if line.startswith('Commonsense of')]
 
 FEW = (
   'TRAIN_STEPS=2',
+  'BATCH_TOKENS=512',
   'Optimizer.warmup_steps=1',
   'Run.log_period=1',
   'Evaluate.max_examples=4',
