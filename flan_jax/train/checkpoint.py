@@ -32,11 +32,14 @@ To take its share, a replica compiles a program for each shape: of small arrays,
 takes longer than to write them.
 """
 
-ocp.type_handlers.register_type_handler(
-  jax.Array,
-  ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED_BYTES),
-  override=True,
+_ARRAYS = ocp.type_handlers.create_type_handler_registry(
+  (np.ndarray, ocp.type_handlers.NumpyHandler()),
+  (
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED_BYTES),
+  ),
 )
+"""Handlers of these checkpoints alone: Orbax's own stay as they are for others."""
 
 
 def newest_step(model_dir: str) -> int | None:
@@ -60,7 +63,7 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self._folder,
       item_handlers={
-        'state': ocp.StandardCheckpointHandler(),
+        'state': ocp.PyTreeCheckpointHandler(type_handler_registry=_ARRAYS),
         'about': ocp.JsonCheckpointHandler(),
       },
       options=ocp.CheckpointManagerOptions(
@@ -90,7 +93,7 @@ class Checkpoints:
       return
     metadata = sealed({**metadata, 'checksums': checksums(_tree(state))})
     args = ocp.args.Composite(
-      state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(metadata)
+      state=ocp.args.PyTreeSave(_tree(state)), about=ocp.args.JsonSave(metadata)
     )
     with self._disk():
       # Forced: to decide whether to save, Orbax would check for preemption in between.
@@ -176,7 +179,8 @@ class Checkpoints:
         'another MODEL_DIR'
       )
     target = jax.tree.map(_struct, wanted, _tree(layout.shardings))
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    onto = ocp.checkpoint_utils.construct_restore_args(target)
+    args = ocp.args.Composite(state=ocp.args.PyTreeRestore(target, restore_args=onto))
     try:
       tree = self._manager.restore(step, args=args)['state']
     except Exception as error:

@@ -6,6 +6,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -168,3 +169,9 @@ def test_a_disk_without_room_is_refused_with_both_sizes(tmp_path, monkeypatch):
   (tmp_path / 'checkpoints').mkdir()
   (tmp_path / 'checkpoints' / 'old').write_bytes(b'.')
   checkpoint.check_room(str(tmp_path), layout(), keep=2)
+
+
+def test_orbax_handles_the_arrays_of_others_as_ever():
+  """Nothing is registered for the whole process, which may be a user's own."""
+  handler = ocp.type_handlers.get_type_handler(jax.Array)
+  assert handler._min_slice_bytes_for_replica_parallel != checkpoint.SHARED_BYTES
