@@ -1,6 +1,7 @@
 """A field states its macro and its rule; gin files, docs and messages agree with it."""
 
 import ast
+import functools
 import math
 import pathlib
 import re
@@ -188,17 +189,26 @@ def first_text(node: ast.expr) -> str:
   return ''
 
 
+@functools.cache
+def refusals() -> list[tuple[str, ast.Call]]:
+  """(place, call) of every InputError in the library."""
+  return [
+    (f'{path}:{node.lineno}', node)
+    for path in sorted((ROOT / 'flan_jax').rglob('*.py'))
+    if 'InputError(' in (text := path.read_text(encoding='utf-8'))
+    for node in ast.walk(ast.parse(text))
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'InputError'
+  ]
+
+
 def test_every_error_that_names_a_setting_carries_it():
   """In the whole library, so that `located` finds where the value was given."""
   found = 0
-  for path in sorted((ROOT / 'flan_jax').rglob('*.py')):
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-      match node:
-        case ast.Call(func=ast.Name('InputError'), args=[message]):
-          if SETTING.match(first_text(message)):
-            found += 1
-            keywords = [keyword.arg for keyword in node.keywords]
-            assert 'field' in keywords, f'{path}:{node.lineno}'
+  for where, node in refusals():
+    match node.args:
+      case [message] if SETTING.match(first_text(message)):
+        found += 1
+        assert 'field' in [keyword.arg for keyword in node.keywords], where
   assert found > 30
 
 
@@ -209,13 +219,10 @@ def test_every_field_that_an_error_carries_exists():
     for field in cls.__dataclass_fields__
   }
   legal |= {name for cls in gin.CLASSES.values() for name in macros(cls).values()}
-  for path in sorted((ROOT / 'flan_jax').rglob('*.py')):
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-      match node:
-        case ast.Call(func=ast.Name('InputError'), keywords=[*keywords]):
-          for keyword in keywords:
-            if isinstance(keyword.value, ast.Constant):
-              assert keyword.value.value in legal, f'{path}:{node.lineno}'
+  for where, node in refusals():
+    for keyword in node.keywords:
+      if isinstance(keyword.value, ast.Constant):
+        assert keyword.value.value in legal, where
 
 
 def test_an_error_of_a_running_job_has_the_line_of_its_setting(
