@@ -146,8 +146,12 @@ CLASSES = {
   ),
   'eval': ('Evaluation', 'Mesh', 'Evaluate', 'Decoding'),
   'infer': ('Infer', 'Mesh', 'Evaluate', 'Decoding'),
+  'study': ('Study',),
 }
 """Verb -> selectors of the settings that it uses."""
+
+STUDY = ('CLUSTERS', 'SEEDS', 'STEPS', 'TEST_EXAMPLES', 'TEST_TEMPLATES')
+"""Macros of the study that is drawn from."""
 
 
 @functools.cache
@@ -157,6 +161,7 @@ def names(verb: str = '') -> tuple[str, ...]:
   classes = [(selector, gin.CLASSES[selector]) for selector in used]
   fields = [f'{s}.{field.name}' for s, c in classes for field in dataclasses.fields(c)]
   macros = {name for _, cls in classes for name in setting.macros(cls).values()}
+  macros.update(STUDY if verb == 'study' else ())
   return (*sorted(macros if verb else gin.known_macros()), *fields)
 
 
@@ -368,6 +373,8 @@ FLAGS = {
   'plan': ('--topology', '--step', '--chip-watts', '--pue', '--grid', '--cache'),
   'train': ('--profile', '--multihost', '--gin_search_paths', '--gin_file'),
   'eval': ('--multihost', '--gin_search_paths', '--gin_file'),
+  'study': ('--only', '--gin_search_paths'),
+  'lm-eval': (),
 }
 """Verb -> its flags that take a value."""
 

@@ -50,6 +50,7 @@ HOOKS = (
   *('flan_jax.tpu.plan.topology.devices', 'flan_jax.data.store.store.Store.plan'),
   *('flan_jax.cli.fetch._prepare', 'flan_jax.catalog.lint.lint'),
   *('jax.distributed.initialize', 'flan_jax.evaluate.load_model.load'),
+  *('flan_jax.jobs.study.Study.run', 'flan_jax.interop.lm_eval.command.run'),
 )
 """Functions with which the work of a verb begins: all settings are checked before."""
 
@@ -142,6 +143,10 @@ def command(rng: random.Random, known, verbs) -> list[str]:
               '--gin.PROMPTS=x.jsonl']  # fmt: skip
   elif verb == 'plan':
     words += ['--gin_file=gin/runs/base.gin', small, '--topology=v3:2x2']
+  elif verb == 'study':
+    words += ['gin/studies/microworld_small.gin', '--gin.STUDY_DIR=out']
+  elif verb == 'lm-eval':
+    words.append('--tasks=arc_easy')
   elif verb == 'ask':
     words += [rng.choice(('microworld', 'nowhere', evil_values.value(rng))), 'Is it?']
   elif verb == 'export':
@@ -165,8 +170,8 @@ def command(rng: random.Random, known, verbs) -> list[str]:
   elif verb in ('show', 'lint'):
     own = 'microworld_mini_cb' if verb == 'show' else 'mini_cb'
     words.append(rng.choice((own, own, evil_values.value(rng))))
-  if verb in ('train', 'eval', 'infer', 'plan'):
-    if rng.random() < 0.25:
+  if verb in ('train', 'eval', 'infer', 'plan', 'study'):
+    if verb != 'study' and rng.random() < 0.25:
       path = pathlib.Path('evil.gin')
       path.write_bytes(evil_values.file(rng, str(path), known))
       words.append(f'--gin_file={path}')
@@ -200,7 +205,8 @@ def command(rng: random.Random, known, verbs) -> list[str]:
 
 GIN = ('train', 'train', 'train', 'eval', 'eval', 'infer', 'plan')
 OTHERS = ('ask', 'export', 'export --lm-eval', 'materialize', 'rows', 'report', 'show',
-          'convert', 'launch', 'fetch', 'lint', 'tasks')  # fmt: skip
+          'convert', 'launch', 'fetch', 'lint', 'tasks', 'study',
+          'lm-eval')  # fmt: skip
 
 
 def outcome(words: list[str], settings: list) -> str:
