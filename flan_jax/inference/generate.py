@@ -1,8 +1,8 @@
 """Generation with a key-value cache and continuous batching.
 
-A prompt is prefilled once, as `[BOS] prompt EOS`; then tokens are decoded one at a
-time. Prompts wait in order of length, the longest first; a decode slot that has reached
-EOS or `max_tokens` goes to a waiting prompt (Yu et al. 2022, Orca, 3.1).
+A prompt is prefilled once, as `[BOS] prompt EOS`, packed with others; then tokens are
+decoded one at a time. A decode slot that has reached EOS or `max_tokens` goes to a
+waiting prompt (Yu et al. 2022, Orca, 3.1), the longest first.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ from flan_jax.checkpoints import decoding_weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.inference import beam_search
+from flan_jax.inference import beam_search, prefill
+from flan_jax.inference.decode_state import DecodeState, insert
+from flan_jax.inference.prefill import Filled, Prefilled, WaitingPrompts
 from flan_jax.inference.sampling import (
   choose,
   context,
   empty_cache,
   padded_length,
   placed,
-  prefill,
   replicated,
   shards,
 )
-from flan_jax.model import kv_cache
 from flan_jax.model.decoder import Decoder
 from flan_jax.runtime import metering
 
@@ -67,95 +67,6 @@ class Generated(NamedTuple):
   generated_tokens: int
   seconds: float = 0.0
   unpadded_tokens: int = 0
-
-
-class DecodeState(NamedTuple):
-  """State of B decode slots.
-
-  Attributes:
-    cache: keys and values of each slot.
-    prompt_B: int32, index of the slot's prompt.
-    length_B: int32, tokens of that prompt.
-    count_B: int32, tokens generated.
-    tokens_BxN: int32, generated tokens; EOS from the end of the answer on.
-    done_B: bool, True once the answer has ended; slots without a prompt are done.
-    nan_B: bool, True once logits were NaN.
-    steps: int32, decode steps taken by all slots.
-    seed: uint32, seed for sampling.
-  """
-
-  cache: kv_cache.Cache
-  prompt_B: jax.Array
-  length_B: jax.Array
-  count_B: jax.Array
-  tokens_BxN: jax.Array
-  done_B: jax.Array
-  nan_B: jax.Array
-  steps: jax.Array
-  seed: jax.Array
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
-  donate_argnames=('state',),
-)
-def insert(
-  params: Any,
-  state: DecodeState,
-  prompts_RxL: jax.Array,
-  lengths_R: jax.Array,
-  prompt_R: jax.Array,
-  slots_R: jax.Array,
-  *,
-  config: DecoderConfig,
-  eos_id: int,
-  decoding: Decoding,
-  sharding: NamedSharding | None = None,
-) -> DecodeState:
-  """Prefills R prompts into slots that are done, and generates their first tokens.
-
-  Args:
-    params: parameters of `Decoder(config)`.
-    state: state of B slots, with room for L tokens or more in the cache.
-    prompts_RxL: int32, padded on the right.
-    lengths_R: int32, tokens of each prompt.
-    prompt_R: int32, indices of the prompts.
-    slots_R: int32, slots to fill; B for padding.
-    config: model config.
-    eos_id: id of the token that ends an answer.
-    decoding: sampling settings.
-    sharding: sharding of the prompts on a mesh, or None.
-  """
-  L = prompts_RxL.shape[1]
-  logits_RxV, filled = prefill(
-    params, prompts_RxL, lengths_R, config=config, cache_length=L
-  )
-  count_R = jnp.zeros_like(lengths_R)
-  token_R = choose(
-    logits_RxV, decoding=decoding, prompt_B=prompt_R, count_B=count_R, seed=state.seed
-  )
-  S, N = state.cache.positions.shape[1], state.tokens_BxN.shape[1]
-  tokens_RxN = jnp.full((len(slots_R), N), eos_id, jnp.int32).at[:, 0].set(token_R)
-  unused = ((0, 0), (0, S - L))
-  positions_RxS = jnp.pad(filled.positions, unused, constant_values=-1)
-
-  def put(old, new):
-    return old.at[slots_R].set(new, mode='drop')
-
-  cache = state.cache.map(
-    lambda old, new: old.at[:, slots_R, :, :L].set(new, mode='drop'), filled
-  )._replace(positions=put(state.cache.positions, positions_RxS))
-  rest = state._replace(
-    cache=None,
-    prompt_B=put(state.prompt_B, prompt_R),
-    length_B=put(state.length_B, lengths_R),
-    count_B=put(state.count_B, count_R + 1),
-    tokens_BxN=put(state.tokens_BxN, tokens_RxN),
-    done_B=put(state.done_B, (token_R == eos_id) | (N == 1)),
-    nan_B=put(state.nan_B, jnp.isnan(logits_RxV).any(-1)),
-  )
-  return replicated(rest, sharding)._replace(cache=cache)
 
 
 @functools.partial(
@@ -259,6 +170,8 @@ def generate(
   Raises:
     InputError: if decoding.weight_dtype is int8 and there is a mesh.
   """
+  if not prompts:
+    return Generated([], [], [], prefill_tokens=0, generated_tokens=0)
   began = time.monotonic()
   sequences = [
     context(prompt, tokenizer, separator=separator and len(prompt) > 0)
@@ -282,16 +195,18 @@ def generate(
     ended = [_until_end(tokens, {tokenizer.eos_id}) for tokens in found.tokens]
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in ended]
     nan, prefilled, generated = found.nan, found.prefill_tokens, found.generated_tokens
+    unpadded = sum(map(len, sequences))
   else:
     scheduler = Scheduler(
       params, sequences, tokenizer, decoding, settings, max_tokens, batch_size
     )
-    answers, nan, prefilled, generated = scheduler.run(on_batch)
+    answers, nan, generated = scheduler.run(on_batch)
+    prefilled, unpadded = scheduler.waiting.computed, scheduler.waiting.unpadded
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   seconds = time.monotonic() - began
   # Prefill gives an answer's first token; decoding the others, and EOS.
   decoded = sum(min(len(answer), max_tokens - 1) for answer in answers)
-  unpadded = sum(map(len, sequences)) + decoding.beams * decoded
+  unpadded += decoding.beams * decoded
   return Generated(answers, texts, nan, prefilled, generated, seconds, unpadded)
 
 
@@ -361,34 +276,45 @@ class Scheduler:
       self._num_slots *= 2
     self._num_slots = max(parts, min(self._num_slots, batch_size))
     self._insert_size = max(1, self._num_slots // _SLOTS_PER_INSERT // parts) * parts
-    lengths = [len(sequence) for sequence in sequences]
-    self._waiting = sorted(range(len(sequences)), key=lambda i: -lengths[i])
+    self._ready: list[Prefilled] = []
+    self._filled: Filled | None = None
     self._answers: list[list[int]] = [[] for _ in sequences]
     self._nan = [False] * len(sequences)
     self._prompt_of = [-1] * self._num_slots  # index of each slot's prompt
-    self._prefilled = 0
+    self._alone = [False] * len(sequences)
     self._reported = 0  # tokens
+    self.waiting = self._packed()
+
+  def _packed(self) -> WaitingPrompts:
+    return WaitingPrompts(
+      self._sequences,
+      config=self._config,
+      batch_size=self._insert_size,
+      shards=shards(self._sharding),
+    )
+
+  @property
+  def _left(self) -> int:
+    """Number of prompts without a slot."""
+    return len(self._ready) + self.waiting.left
 
   def run(
     self, on_batch: Callable[[], None]
-  ) -> tuple[list[list[int]], list[bool], int, int]:
-    """Returns answers, NaN flags, prefilled tokens and generated tokens."""
-    if not self._waiting:
-      return [], [], 0, 0
+  ) -> tuple[list[list[int]], list[bool], int]:
+    """Returns answers, NaN flags and generated tokens."""
     state = self._empty(self._cache_length())
-    while self._waiting or any(i >= 0 for i in self._prompt_of):
+    while self._left or any(i >= 0 for i in self._prompt_of):
       on_batch()
       state = self._insert(state)
       min_done = self._num_slots
-      if self._waiting:
+      if self._left:
         idle = sum(i < 0 for i in self._prompt_of)
-        group = min(self._insert_size, len(self._waiting))
+        group = min(self._insert_size, self._left)
         min_done = min(idle + group, self._num_slots)
       max_steps = _STOP_PERIOD if self._decoding.stop else self._max_tokens
       state = self._decode(state, min_done=min_done, max_steps=max_steps)
       state = self._collect(state)
-    generated = self._num_slots * int(state.steps)
-    return self._answers, self._nan, self._prefilled, generated
+    return self._answers, self._nan, self._num_slots * int(state.steps)
 
   def _decode(
     self, state: DecodeState, *, min_done: int, max_steps: int
@@ -403,9 +329,9 @@ class Scheduler:
 
   def _cache_length(self) -> int:
     """Cache length for the longest current prompt and its answer."""
-    prompts = [i for i in self._prompt_of if i >= 0] + self._waiting[:1]
-    longest = max((len(self._sequences[i]) for i in prompts), default=0)
-    return self._padded(longest) + self._max_tokens
+    prompts = [i for i in self._prompt_of if i >= 0] + [p.prompt for p in self._ready]
+    lengths = [len(self._sequences[i]) for i in prompts]
+    return self._padded(max([self.waiting.longest, *lengths])) + self._max_tokens
 
   def _empty(self, cache_length: int) -> DecodeState:
     B = self._num_slots
@@ -428,31 +354,42 @@ class Scheduler:
   def _insert(self, state: DecodeState) -> DecodeState:
     """Inserts waiting prompts into idle slots."""
     state = self._shrunk(state)
-    R = self._insert_size
-    while self._waiting:
-      idle = [slot for slot, i in enumerate(self._prompt_of) if i < 0][:R]
-      if len(idle) < min(R, len(self._waiting)):
+    Q = self._insert_size
+    while self._left:
+      idle = [slot for slot, i in enumerate(self._prompt_of) if i < 0][:Q]
+      if len(idle) < min(Q, self._left):
         break
-      group, self._waiting = self._waiting[: len(idle)], self._waiting[len(idle) :]
-      L = self._padded(len(self._sequences[group[0]]))
-      prompts_RxL = np.zeros((R, L), np.int32)
-      lengths_R, prompt_R = np.zeros((2, R), np.int32)
-      slots_R = np.full(R, self._num_slots, np.int32)
-      for place, (slot, i) in enumerate(zip(idle, group, strict=False)):
-        sequence = self._sequences[i]
-        prompts_RxL[place, : len(sequence)] = sequence
-        lengths_R[place], prompt_R[place], slots_R[place] = len(sequence), i, slot
-        self._prompt_of[slot] = i
+      if not self._ready:
+        packed, self._ready = self.waiting.take()
+        packed = placed(packed, self._sharding)
+        self._filled = prefill.forward(self._params, packed, config=self._config)
+      group, self._ready = self._ready[: len(idle)], self._ready[len(idle) :]
+      P = min(
+        self._filled.hidden_RxLxD.shape[1],
+        state.cache.positions.shape[1] - self._max_tokens,
+      )
+      prompt_Q, length_Q, row_Q = np.zeros((3, Q), np.int32)
+      places_QxP = np.zeros((Q, P), np.int32)
+      slots_Q = np.full(Q, self._num_slots, np.int32)
+      for q, (slot, new) in enumerate(zip(idle, group, strict=False)):
+        length_Q[q] = len(new.places)
+        prompt_Q[q], row_Q[q], slots_Q[q] = new.prompt, new.row, slot
+        places_QxP[q, : length_Q[q]] = new.places
+        self._prompt_of[slot] = new.prompt
+        self._alone[new.prompt] = new.alone
       state = insert(
         self._params,
         state,
-        placed(prompts_RxL, self._sharding),
-        lengths_R,
-        prompt_R,
-        slots_R,
+        self._filled,
+        prompt_Q,
+        length_Q,
+        row_Q,
+        places_QxP,
+        slots_Q,
         **self._settings,
       )
-      self._prefilled += R * L
+    if not self._ready:
+      self._filled = None
     return state
 
   def _shrunk(self, state: DecodeState) -> DecodeState:
@@ -481,12 +418,16 @@ class Scheduler:
         kept = _until_stop(answer, self._decoding, self._tokenizer)
         stopped_B[slot] = _has_stop(kept, self._decoding, self._tokenizer)
         answer = kept
-      if done_B[slot] or stopped_B[slot]:
+      if nan_B[slot] and not self._alone[i]:  # a neighbor's NaN, maybe
+        self.waiting.put_alone(i)
+        self._prompt_of[slot] = -1
+        stopped_B[slot] = True
+      elif done_B[slot] or stopped_B[slot]:
         self._answers[i] = answer
         self._nan[i] = bool(nan_B[slot])
         self._prompt_of[slot] = -1
         answered += 1
-    tokens = self._prefilled + self._num_slots * int(steps)
+    tokens = self.waiting.computed + self._num_slots * int(steps)
     metering.computed(answered, tokens - self._reported)
     self._reported = tokens
     if not (stopped_B & ~done_B).any():

@@ -18,6 +18,7 @@ from flan_jax.config.decoding import Decoding
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.inference import generate
+from flan_jax.inference.prefill import WaitingPrompts
 
 if TYPE_CHECKING:
   from flan_jax.inference.chat_prompts import ChatPrompts  # imports Jinja
@@ -92,6 +93,15 @@ class _One(generate.Scheduler):
       if done_B[slot]:
         return
       state = self._decode(state, min_done=self._num_slots, max_steps=1)
+
+  def _packed(self) -> WaitingPrompts:
+    return WaitingPrompts(
+      self._sequences,
+      config=self._config,
+      batch_size=1,
+      shards=self._num_slots,
+      length=self._padded(len(self._sequences[0])),
+    )
 
   def _cache_length(self) -> int:
     return _power_of_two(super()._cache_length())

@@ -42,6 +42,7 @@ class SharedInputs:
     subtree_end_BxL: ends of subtrees (attention.Layout), if segments are trees in which
       no token sees a later one; or None.
     kernel: attention kernel without a cache: 'xla', 'splash' or 'cudnn'.
+    reads_cache: whether tokens attend to a cache; else to each other.
   """
 
   global_inputs: AttentionInputs
@@ -51,6 +52,7 @@ class SharedInputs:
   segment_ids_BxL: jax.Array
   subtree_end_BxL: jax.Array | None = None
   kernel: str = dataclasses.field(default='xla', metadata={'static': True})
+  reads_cache: bool = dataclasses.field(default=False, metadata={'static': True})
 
   def of_layer(self, layer: jax.Array | int, config: DecoderConfig) -> AttentionInputs:
     """The inputs of one layer, global or local."""

@@ -76,7 +76,7 @@ class Attention(nn.Module):
       query_BxLxHxC,
       key_BxSxKxC,
       value_BxSxKxC,
-      cache,
+      cache if shared.reads_cache else None,
       layer,
       shared,
       config,

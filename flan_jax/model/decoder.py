@@ -153,10 +153,11 @@ class Decoder(nn.Module):
     """The normed states [B, L, D], in config.dtype, that `head` turns into logits.
 
     Arguments, the cache in the return value, and errors are those of `__call__`. If
-    segments are trees, subtree_end_BxL gives their structure (attention.Layout); only
-    without a cache. With tree_kernel, attention over trees is one TPU kernel
-    (kernels.tree), which needs one device, no prefix and no window. `kernel` names the
-    attention kernel for calls without a cache (attention_dispatch.check).
+    segments are trees, subtree_end_BxL gives their structure (attention.Layout); a
+    cache must then be empty and have L slots: token i takes slot i. With tree_kernel,
+    attention over trees is one TPU kernel (kernels.tree), which needs one device, no
+    prefix and no window. `kernel` names the attention kernel for calls without a cache
+    (attention_dispatch.check).
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -168,7 +169,10 @@ class Decoder(nn.Module):
       positions_BxL, segment_ids_BxL, prefix_BxL, subtree_end_BxL
     )
     key, slots_BxL = query, None
-    if cache is not None:
+    trees = subtree_end_BxL is not None
+    if cache is not None and trees:
+      slots_BxL = jnp.broadcast_to(jnp.arange(tokens_BxL.shape[1]), tokens_BxL.shape)
+    elif cache is not None:
       cache, slots_BxL = kv_cache.reserve(cache, query)
       key = kv_cache.layout(cache, new=query, slots_BxL=slots_BxL)
       query = query._replace(segment_ids=jnp.minimum(segment_ids_BxL, 1))
@@ -184,6 +188,7 @@ class Decoder(nn.Module):
       subtree_end_BxL=subtree_end_BxL if prefix_BxL is None else None,
       segment_ids_BxL=segment_ids_BxL,
       kernel=kernel,
+      reads_cache=cache is not None and not trees,
     )
     if tree_kernel:
       unmasked = shared.global_inputs._replace(mask_BxLxS=None)

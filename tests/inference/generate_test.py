@@ -187,6 +187,24 @@ def test_neighbors_and_order_do_not_matter(model):
   assert generate(model, given[::-1], batch_size=3).tokens == straight[::-1]
 
 
+@pytest.mark.parametrize('attention', ['causal', 'prefix'])
+def test_what_prompts_share_is_prefilled_once(tiny_model, attention):
+  """Each beginning once, of prompts in any order; a prefix model shares equal prompts.
+
+  Without packing each prompt would have a slot and a length of its own.
+  """
+  model = fond_of_eos(tiny_model(attention=attention, tied_embedding=False))
+  document, *questions = prompts([30, 7, 9, 4])
+  given = [np.concatenate([document, question]) for question in questions]
+  given = [given[0], *prompts([20], seed=1), given[1], document, given[2], given[1]]
+  found = generate(model, given, batch_size=4)
+  assert found.tokens == [by_full_forward(model, prompt) for prompt in given]
+  whole = [len(prompt) + 1 for prompt in given]
+  shared = {'causal': 30 + 8 + 10 + 5 + 1 + 21, 'prefix': sum(whole) - whole[-1]}
+  decoded = sum(min(len(answer), STEPS - 1) for answer in found.tokens)
+  assert found.unpadded_tokens - decoded == shared[attention]
+
+
 def poisoned(model):
   """Returns a model that is NaN after token 200, and prompts: the second has it."""
   own(model, 'embedding')[200] = np.nan
@@ -204,7 +222,8 @@ def test_nan_is_reported_by_prompt(model):
 def test_counts_the_tokens_computed(tiny_model):
   model = tiny_model(tied_embedding=False)
   found = generate(model, prompts([40, 2, 2]))
-  assert found.prefill_tokens == 48 + 2 * 32
+  assert found.prefill_tokens == 48  # of 41 + 3 + 3
+  assert found.unpadded_tokens == 47 + 3 * 11
   # Two slots take 11 steps after the first tokens, and then one of them 11 more.
   assert found.generated_tokens == 2 * (11 + 11)
 
