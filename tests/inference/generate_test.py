@@ -287,6 +287,19 @@ class TestSampling:
     other = generate(model, given, decoding=second).tokens
     assert one == more[:3] != other
 
+  def test_greedy_takes_the_first_of_equal_logits(self):
+    logits = np.zeros((3, 30), np.float32)
+    logits[1, [4, 20]] = 2
+    logits[2] = np.nan
+    found = self.draw(
+      logits,
+      decoding=GREEDY,
+      prompt_B=np.arange(3),
+      count_B=np.zeros(3, np.int32),
+    )
+    assert found[:2].tolist() == [0, 4]
+    assert 0 <= found[2] < 30
+
   @pytest.mark.parametrize('narrow', [{'top_k': 1}, {'top_p': 1e-6}])
   def test_the_most_probable_token_alone_is_greedy(self, narrow):
     logits = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
