@@ -1,9 +1,11 @@
 """Generation for an evaluation: CPU seconds and tokens, by dataset.
 
   taskset -c 0 python benchmarks/generate_evaluation.py --checkpoint MODEL --data FOLDER
+  python benchmarks/generate_evaluation.py --checkpoint MODEL --data FOLDER --count
 
 Prompts are those of three templates for each example, as `flan eval` has them: many
 share the text that they ask about. *First* compiles the programs, *again* finds them.
+With --count, the tokens of the prompts alone: all, each beginning once, with padding.
 MODEL is a model folder; FOLDER holds TFDS records as JSON Lines, as `flan fetch --from`
 takes them.
 """
@@ -21,10 +23,14 @@ from flan_jax.catalog import registry
 from flan_jax.checkpoints import decoding_weights, model_dir, weights
 from flan_jax.data import prompts, tokenizers
 from flan_jax.inference import generate
+from flan_jax.inference.prefill import WaitingPrompts
+from flan_jax.inference.sampling import context
 
 DATASETS = {
   'squad_v1': 'squad/v1.1/validation',
   'drop': 'drop/default/dev',
+  'samsum': 'samsum/default/validation',
+  'wmt14_enfr': 'wmt14_translate/fr-en/validation',
   'common_gen': 'gem/common_gen/validation',
   'e2e_nlg': 'gem/e2e_nlg/validation',
   'natural_questions': 'natural_questions_open/default/validation',
@@ -49,6 +55,15 @@ def read(
   return [prompt.ids for prompt in fitted if prompt is not None]
 
 
+def count(prompts: list[np.ndarray], *, config, tokenizer) -> tuple[int, int, int]:
+  """Tokens of prompts as they are, each beginning once, and with padding."""
+  sequences = [context(prompt, tokenizer) for prompt in prompts]
+  waiting = WaitingPrompts(sequences, config=config, batch_size=2, shards=1)
+  while waiting.left:
+    waiting.take()
+  return sum(map(len, sequences)), waiting.unpadded, waiting.computed
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--checkpoint', required=True, help='a model folder')
@@ -58,11 +73,22 @@ def main() -> None:
   parser.add_argument('--templates', type=int, default=3)
   parser.add_argument('--max-tokens', type=int, default=16)
   parser.add_argument('--batch-size', type=int, default=8)
+  parser.add_argument('--count', action='store_true', help='count tokens, run nothing')
   figures.add_flag(parser)
   options = parser.parse_args()
   config = model_dir.config(options.checkpoint)
-  params = jax.device_put(weights.load(options.checkpoint, config))
   tokenizer = tokenizers.load(model_dir.tokenizer_file(options.checkpoint))
+  if options.count:
+    print('dataset              tokens    once  padded')
+    for name in options.datasets:
+      given = read(
+        options.data, name, examples=options.examples, templates=options.templates,
+        tokenizer=tokenizer,
+      )  # fmt: skip
+      counts = count(given, config=config, tokenizer=tokenizer)
+      print(f'{name:<18}', *(f'{number:>7}' for number in counts), flush=True)
+    return
+  params = jax.device_put(weights.load(options.checkpoint, config))
   layout = decoding_weights.prepared(params, config, dtype=None, sharded=False)
   jax.block_until_ready(layout[0])
   print('dataset            prompts  tokens  prefilled  decoded  first, CPU s  again')
