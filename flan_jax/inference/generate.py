@@ -363,6 +363,7 @@ class Scheduler:
         packed, self._ready = self.waiting.take()
         packed = placed(packed, self._sharding)
         self._filled = prefill.forward(self._params, packed, config=self._config)
+      assert self._filled is not None  # where those that are ready lie
       group, self._ready = self._ready[: len(idle)], self._ready[len(idle) :]
       P = min(
         self._filled.hidden_RxLxD.shape[1],
