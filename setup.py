@@ -157,7 +157,8 @@ setuptools.setup(
     'docs': DOCS,
     'dev': [*TEST, *DOCS, *TORCH],  # every test, those against torch too
     'lm-eval': LM_EVAL,
-    'bench': [*DATA, *TORCH, *LM_EVAL],  # what benchmarks/ compares with
+    # what benchmarks/ compares with; lm-eval's Hugging Face backend needs accelerate
+    'bench': [*DATA, *TORCH, *LM_EVAL, 'accelerate>=1'],
     'tpu': ['libtpu', *GS],
     'gpu': ['jax[cuda13]'],
   },

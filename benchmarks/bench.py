@@ -37,7 +37,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results'
 MINUTES = 30.0
 PACKAGES = (
   'jax', 'jaxlib', 'numpy', 'flax', 'optax', 'grain', 'torch', 'transformers',
-  'lm_eval', 'seqio', 'tensorflow', 't5x', 'tokenizers',
+  'lm_eval', 'accelerate', 'seqio', 'tensorflow', 't5x', 'tokenizers',
 )  # fmt: skip
 ENVIRONMENT = {
   'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': '', 'TF_CPP_MIN_LOG_LEVEL': '3',

@@ -64,11 +64,11 @@ register(
     *job.program(
       'generate.py',
       small=('--batches', '2', '--tokens', '4', '--rounds', '1'),
-      full=('--rounds', '2'),
+      full=('--rounds', '2', '--weight-dtypes'),  # float32 alone
     ),
   ],
   needs=('torch', 'transformers'),
-  limit_s=300,
+  limit_s=480,
 )
 register(
   'first token',
@@ -92,7 +92,7 @@ register(
   'lm-eval back end',
   "lm-eval's own interface beside its Hugging Face back end",
   command,
-  needs=('lm_eval', 'torch', 'transformers'),
+  needs=('lm_eval', 'accelerate', 'torch', 'transformers'),
   limit_s=180,
 )
 def lm_eval_backend(job: Job) -> list[str]:
@@ -109,7 +109,7 @@ def lm_eval_backend(job: Job) -> list[str]:
   'ranking',
   'options ranked, and text generated, beside lm-eval and transformers',
   command,
-  needs=('lm_eval', 'torch', 'transformers'),
+  needs=('lm_eval', 'accelerate', 'torch', 'transformers'),
   limit_s=600,
 )
 def ranking(job: Job) -> list[str]:
