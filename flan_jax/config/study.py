@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from flan_jax.config.checks import at_least, folder
+from flan_jax.config.checks import count, folder
 from flan_jax.config.setting import check_fields, qualified, refusal, setting
 from flan_jax.config.written import written
 from flan_jax.errors import InputError, did_you_mean
@@ -24,6 +24,9 @@ MEASURED = (
 
 SEEDS = ('SEED', 'Run.seed')
 """Settings of the seed: cells that differ in them are one column."""
+
+MAX_PROCESSES = 1024
+"""Maximum number of cells that run at a time."""
 
 _KEYS = (*OUTPUT, 'settings', 'axes')
 _NAME = re.compile(r'[A-Za-z0-9][\w.-]*')
@@ -55,7 +58,7 @@ class StudyConfig:
   grids: Mapping[str, Mapping[str, Any]] = setting(macro='STUDY')
   compare: tuple[tuple[str, str], ...] = setting((), macro='COMPARE')
   reports_dir: str | None = setting(None, macro='REPORTS_DIR')
-  processes: int = setting(1, macro='PROCESSES', rule=at_least(1))
+  processes: int = setting(1, macro='PROCESSES', rule=count(1, MAX_PROCESSES))
 
   def __post_init__(self):
     check_fields(self)

@@ -96,6 +96,13 @@ def test_two_cells_of_one_name_are_refused():
     cells(x=grid(axes))
 
 
+@pytest.mark.parametrize(('got', 'nearest'), [(0, '1'), (10**9, '1,024')])
+def test_the_number_of_processes_has_a_range(got, nearest):
+  given = {'study_dir': 'out', 'grids': {'x': grid({})}}
+  with pytest.raises(InputError, match=f'PROCESSES: got .*; the nearest is {nearest}'):
+    StudyConfig(processes=got, **given)
+
+
 def test_columns_to_compare_must_be_there():
   grids = {'tuned': grid({}), 'base': grid({})}
   given = {'study_dir': 'out', 'grids': grids}
