@@ -54,6 +54,7 @@ Any other module needs the base install only.
 """
 
 NOT_IMPORTED = {
+  'accelerate': "lm-eval's Hugging Face backend imports it and does not declare it",
   'alembic': 'MLflow loads it for a sqlite database',
   'basedpyright': 'a command of `make lint`',
   'codespell': 'a command of `make lint`',
