@@ -78,13 +78,16 @@ def main() -> None:
   options = parser.parse_args()
   config = model_dir.config(options.checkpoint)
   tokenizer = tokenizers.load(model_dir.tokenizer_file(options.checkpoint))
+  prompts_of = {
+    name: read(
+      options.data, name, examples=options.examples, templates=options.templates,
+      tokenizer=tokenizer,
+    )
+    for name in options.datasets
+  }  # fmt: skip
   if options.count:
     print('dataset              tokens    once  padded')
-    for name in options.datasets:
-      given = read(
-        options.data, name, examples=options.examples, templates=options.templates,
-        tokenizer=tokenizer,
-      )  # fmt: skip
+    for name, given in prompts_of.items():
       counts = count(given, config=config, tokenizer=tokenizer)
       print(f'{name:<18}', *(f'{number:>7}' for number in counts), flush=True)
     return
@@ -92,11 +95,7 @@ def main() -> None:
   layout = decoding_weights.prepared(params, config, dtype=None, sharded=False)
   jax.block_until_ready(layout[0])
   print('dataset            prompts  tokens  prefilled  decoded  first, CPU s  again')
-  for name in options.datasets:
-    given = read(
-      options.data, name, examples=options.examples, templates=options.templates,
-      tokenizer=tokenizer,
-    )  # fmt: skip
+  for name, given in prompts_of.items():
     seconds = []
     for _ in range(2):
       began = time.process_time()

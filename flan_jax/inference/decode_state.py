@@ -1,4 +1,4 @@
-"""Decode slots: the state of their answers, and how a prompt gets into one."""
+"""Decode slots: the state of their answers, how a prompt gets in, and the steps."""
 
 import functools
 from typing import Any, NamedTuple, cast
@@ -41,11 +41,14 @@ class DecodeState(NamedTuple):
   seed: jax.Array
 
 
-@functools.partial(
+_jitted = functools.partial(
   jax.jit,
   static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
   donate_argnames=('state',),
 )
+
+
+@_jitted
 def insert(
   params: Any,
   state: DecodeState,
@@ -114,3 +117,66 @@ def insert(
     nan_B=put(state.nan_B, nan_Q),
   )
   return replicated(rest, sharding)._replace(cache=cache)
+
+
+@_jitted
+def decode(
+  params: Any,
+  state: DecodeState,
+  min_done: jax.Array,
+  max_steps: jax.Array,
+  *,
+  config: DecoderConfig,
+  eos_id: int,
+  decoding: Decoding,
+  sharding: NamedSharding | None = None,
+) -> DecodeState:
+  """Generates token by token until enough slots are done.
+
+  Args:
+    params: parameters of `Decoder(config)`.
+    state: state of B slots.
+    min_done: int32, number of slots that must be done to stop.
+    max_steps: int32, limit on the steps.
+    config: model config.
+    eos_id: id of the token that ends an answer.
+    decoding: sampling settings.
+    sharding: sharding of the prompts on a mesh, or None.
+  """
+  N = state.tokens_BxN.shape[1]
+  last = state.steps + max_steps
+
+  def unfinished(state: DecodeState) -> jax.Array:
+    return (state.done_B.sum() < min_done) & (state.steps < last)
+
+  def advance(state: DecodeState) -> DecodeState:
+    before_Bx1 = state.count_B[:, None] - 1
+    logits_Bx1xV, cache = Decoder(config).apply(
+      {'params': params},
+      jnp.take_along_axis(state.tokens_BxN, jnp.maximum(before_Bx1, 0), axis=1),
+      positions_BxL=state.length_B[:, None] + before_Bx1,
+      segment_ids_BxL=(~state.done_B).astype(jnp.int32)[:, None],
+      cache=state.cache,
+    )
+    logits_BxV = logits_Bx1xV[:, 0]
+    token_B = choose(
+      logits_BxV,
+      decoding=decoding,
+      prompt_B=state.prompt_B,
+      count_B=state.count_B,
+      seed=state.seed,
+    )
+    at_B = jnp.where(state.done_B, N, state.count_B)  # N: dropped
+    slots_B = jnp.arange(len(at_B))
+    count_B = jnp.where(state.done_B, state.count_B, state.count_B + 1)
+    return state._replace(
+      cache=cache,
+      count_B=count_B,
+      tokens_BxN=state.tokens_BxN.at[slots_B, at_B].set(token_B, mode='drop'),
+      done_B=state.done_B | (token_B == eos_id) | (count_B == N),
+      nan_B=state.nan_B | (jnp.isnan(logits_BxV).any(-1) & ~state.done_B),
+      steps=state.steps + 1,
+    )
+
+  state = jax.lax.while_loop(unfinished, advance, state)
+  return replicated(state._replace(cache=None), sharding)._replace(cache=state.cache)

@@ -6,7 +6,6 @@ waiting prompt (Yu et al. 2022, Orca, 3.1), the longest first.
 """
 
 import dataclasses
-import functools
 import itertools
 import time
 from collections.abc import Callable, Container, Sequence
@@ -22,18 +21,15 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.inference import beam_search, prefill
-from flan_jax.inference.decode_state import DecodeState, insert
+from flan_jax.inference.decode_state import DecodeState, decode, insert
 from flan_jax.inference.prefill import Filled, Prefilled, WaitingPrompts
 from flan_jax.inference.sampling import (
-  choose,
   context,
   empty_cache,
   padded_length,
   placed,
-  replicated,
   shards,
 )
-from flan_jax.model.decoder import Decoder
 from flan_jax.runtime import metering
 
 if TYPE_CHECKING:
@@ -67,73 +63,6 @@ class Generated(NamedTuple):
   generated_tokens: int
   seconds: float = 0.0
   unpadded_tokens: int = 0
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
-  donate_argnames=('state',),
-)
-def decode(
-  params: Any,
-  state: DecodeState,
-  min_done: jax.Array,
-  max_steps: jax.Array,
-  *,
-  config: DecoderConfig,
-  eos_id: int,
-  decoding: Decoding,
-  sharding: NamedSharding | None = None,
-) -> DecodeState:
-  """Generates token by token until enough slots are done.
-
-  Args:
-    params: parameters of `Decoder(config)`.
-    state: state of B slots.
-    min_done: int32, number of slots that must be done to stop.
-    max_steps: int32, limit on the steps.
-    config: model config.
-    eos_id: id of the token that ends an answer.
-    decoding: sampling settings.
-    sharding: sharding of the prompts on a mesh, or None.
-  """
-  N = state.tokens_BxN.shape[1]
-  last = state.steps + max_steps
-
-  def unfinished(state: DecodeState) -> jax.Array:
-    return (state.done_B.sum() < min_done) & (state.steps < last)
-
-  def advance(state: DecodeState) -> DecodeState:
-    before_Bx1 = state.count_B[:, None] - 1
-    logits_Bx1xV, cache = Decoder(config).apply(
-      {'params': params},
-      jnp.take_along_axis(state.tokens_BxN, jnp.maximum(before_Bx1, 0), axis=1),
-      positions_BxL=state.length_B[:, None] + before_Bx1,
-      segment_ids_BxL=(~state.done_B).astype(jnp.int32)[:, None],
-      cache=state.cache,
-    )
-    logits_BxV = logits_Bx1xV[:, 0]
-    token_B = choose(
-      logits_BxV,
-      decoding=decoding,
-      prompt_B=state.prompt_B,
-      count_B=state.count_B,
-      seed=state.seed,
-    )
-    at_B = jnp.where(state.done_B, N, state.count_B)  # N: dropped
-    slots_B = jnp.arange(len(at_B))
-    count_B = jnp.where(state.done_B, state.count_B, state.count_B + 1)
-    return state._replace(
-      cache=cache,
-      count_B=count_B,
-      tokens_BxN=state.tokens_BxN.at[slots_B, at_B].set(token_B, mode='drop'),
-      done_B=state.done_B | (token_B == eos_id) | (count_B == N),
-      nan_B=state.nan_B | (jnp.isnan(logits_BxV).any(-1) & ~state.done_B),
-      steps=state.steps + 1,
-    )
-
-  state = jax.lax.while_loop(unfinished, advance, state)
-  return replicated(state._replace(cache=None), sharding)._replace(cache=state.cache)
 
 
 def generate(
