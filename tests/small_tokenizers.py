@@ -9,6 +9,7 @@ import json
 import pytest
 import sentencepiece
 
+from flan_jax.data import bpe
 from flan_jax.data import tokenizers as tokenizers_lib
 
 CORPUS = [
@@ -81,7 +82,7 @@ def of(kind: str, folder) -> tokenizers_lib.Tokenizer:
   if kind in ('dummy_prefix', 't5_like', 'own'):
     path = folder / 'tokenizer.model'
     if kind == 'own':
-      return tokenizers_lib.train(CORPUS, vocab_size=400, path=path)
+      return bpe.train(CORPUS, vocab_size=400, path=path)
     path.write_bytes(sentence_pieces() if kind == 'dummy_prefix' else t5_like())
     return tokenizers_lib.load(path)
   path = folder / 'tokenizer.json'

@@ -6,11 +6,9 @@ All share one interface, `Tokenizer`; the digest of its file identifies a tokeni
 import abc
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -407,77 +405,3 @@ def load(path: str | os.PathLike) -> Tokenizer:
 def _hugging_face(model: bytes, config: str, name: str) -> Tokenizer:
   """One tokenizer for equal files: to parse 49,152 tokens takes half a second."""
   return HuggingFace(model, json.loads(config), name=name)
-
-
-def trained_name(vocab_size: int) -> str:
-  """Name that `train` gives a tokenizer of that size."""
-  return f'bpe-{vocab_size}'
-
-
-def train(
-  texts: Iterable[str],
-  *,
-  vocab_size: int,
-  bos: bool = False,
-  path: str | os.PathLike | None = None,
-) -> Tokenizer:
-  """Trains a byte-pair encoding on `texts` with SentencePiece.
-
-  The same texts give the same bytes: one thread counts pairs in whole numbers. Nothing
-  is normalized, newlines and runs of blanks are tokens, and text outside the vocabulary
-  is spelled in bytes, so `decode(encode(text)) == text`.
-
-  Args:
-    texts: training texts.
-    vocab_size: number of ids, including pad 0, eos 1, unk 2 and 256 bytes. Too few
-      texts give a smaller vocabulary.
-    bos: whether to add a BOS token, id 3.
-    path: path of the `.model` to write; None to write nothing.
-
-  Raises:
-    InputError: if `vocab_size` leaves no room for the characters of the texts.
-  """
-  if vocab_size < 1:
-    raise InputError(
-      f'vocab_size {vocab_size}: must be at least 1; 32000 is usual',
-      field='Run.vocab_size',
-    )
-  lines = (
-    line for text in texts for line in text.replace('\0', '').split('\n') if line
-  )
-  out = io.BytesIO()
-  try:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=lines,
-      model_writer=out,
-      model_type='bpe',
-      vocab_size=vocab_size,
-      hard_vocab_limit=False,
-      byte_fallback=True,
-      character_coverage=0.9995,
-      normalization_rule_name='identity',
-      add_dummy_prefix=False,
-      remove_extra_whitespaces=False,
-      allow_whitespace_only_pieces=True,
-      split_digits=True,
-      user_defined_symbols=['\n'],
-      max_sentence_length=1 << 24,
-      pad_id=0,
-      eos_id=1,
-      unk_id=2,
-      bos_id=3 if bos else -1,
-      num_threads=1,
-      minloglevel=2,
-    )
-  except RuntimeError as error:
-    if 'sentences_.empty()' in str(error):
-      raise InputError('tokenizer: no text to train on') from None
-    need = re.search(r'required_chars\D+(\d+) vs (\d+)', str(error))
-    rule = f'must be at least {need[2]} for these texts' if need else str(error)
-    raise InputError(
-      f'vocab_size {vocab_size}: {rule}', field='Run.vocab_size'
-    ) from None
-  tokenizer = SentencePiece(out.getvalue(), name=trained_name(vocab_size))
-  if path is not None:
-    tokenizer.save(path)
-  return tokenizer

@@ -11,7 +11,7 @@ import pytest
 import real_examples
 
 from flan_jax.catalog import registry
-from flan_jax.data import stable_hash, tokenizers
+from flan_jax.data import bpe, stable_hash, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.evaluate import evaluator
@@ -137,7 +137,7 @@ def vocabularies(tmp_path_factory):
   texts = [text(f'words{i}', 20, 40) for i in range(200)]
   return {
     'bytes': tokenizers.load('bytes'),
-    'pieces': tokenizers.train(texts, vocab_size=420, path=path),
+    'pieces': bpe.train(texts, vocab_size=420, path=path),
   }
 
 

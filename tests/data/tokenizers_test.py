@@ -10,6 +10,7 @@ import small_tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flan_jax.data import bpe
 from flan_jax.data import tokenizers as tokenizers_lib
 from flan_jax.errors import InputError
 
@@ -26,7 +27,7 @@ printable = st.text(
 
 @pytest.fixture(scope='module')
 def trained():
-  return tokenizers_lib.train(TEXTS, vocab_size=400)
+  return bpe.train(TEXTS, vocab_size=400)
 
 
 @given(text=printable)
@@ -56,11 +57,8 @@ def test_a_newline_is_one_token(trained):
 
 
 def test_training_is_deterministic(trained):
-  assert tokenizers_lib.train(TEXTS, vocab_size=400).digest == trained.digest
-  assert (
-    tokenizers_lib.train([*TEXTS, 'mice ' * 99], vocab_size=400).digest
-    != trained.digest
-  )
+  assert bpe.train(TEXTS, vocab_size=400).digest == trained.digest
+  assert bpe.train([*TEXTS, 'mice ' * 99], vocab_size=400).digest != trained.digest
 
 
 def test_a_batch_encodes_as_its_texts_one_by_one(trained):
@@ -309,9 +307,9 @@ def test_bad_tokenizers_are_named(tmp_path):
     with pytest.raises(InputError, match=message):
       tokenizers_lib.load(name)
   with pytest.raises(InputError, match='vocab_size 50: must be at least 2..'):
-    tokenizers_lib.train(TEXTS, vocab_size=50)
+    bpe.train(TEXTS, vocab_size=50)
   with pytest.raises(InputError, match='no text'):
-    tokenizers_lib.train([], vocab_size=400)
+    bpe.train([], vocab_size=400)
 
 
 def test_the_missing_library_is_named(tmp_path, monkeypatch):

@@ -283,6 +283,7 @@ def test_temporary_names_are_recognized():
 ALLOWED = {
   'runtime/atomic_file.py': {'os.replace': 'the atomic writer'},
   'train/checkpoint.py': {'.rename': 'puts a checkpoint aside, on gs:// too'},
+  'data/bpe.py': {'tempfile.TemporaryDirectory': 'rules that SentencePiece reads'},
   'data/fetch.py': {'tempfile.TemporaryDirectory': 'passes results between processes'},
   'tpu/launch/launch.py': {'tempfile.TemporaryDirectory': 'wheels on their way'},
   'tpu/launch/source_bundle.py': {

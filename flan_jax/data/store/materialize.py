@@ -7,7 +7,6 @@ finished parts beside it, in `.NAME.partial`, and the next run resumes from them
 
 import dataclasses
 import functools
-import itertools
 import math
 import os
 import pathlib
@@ -18,7 +17,14 @@ from typing import Any, NamedTuple
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.source import UNKNOWN_SIZE
-from flan_jax.data import chat_template, packing, preprocess, raw_records, tokenizers
+from flan_jax.data import (
+  bpe,
+  chat_template,
+  packing,
+  preprocess,
+  raw_records,
+  tokenizers,
+)
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, parts, store_files, work_folder
@@ -41,9 +47,6 @@ run of `steps` needs), evaluate, validate and `render dev` (of the training data
 
 TRAIN = 'train'
 """Value of `tokenizer` that trains one on the rendered examples, if none is given."""
-
-TOKENIZER_EXAMPLES = 4_000
-"""Maximum number of examples of one dataset to train a tokenizer on."""
 
 MARGIN = 1.02
 """Safety factor for the number of draws, which is estimated from mean lengths."""
@@ -408,11 +411,11 @@ def _tokenizer(
   made_from = fingerprint.digest([job.stamps[dataset.name] for dataset, _ in training])
   if given is None and parts.metadata(job, 'tokenizer', made_from) is not None:
     given = tokenizers.load(job.path(tokenizers.SentencePiece.filename))
-    given.name = tokenizers.trained_name(vocab_size)
+    given.name = bpe.trained_name(vocab_size)
   elif given is None:
-    texts = (parts.texts(job, d, limit=TOKENIZER_EXAMPLES) for d, _ in training)
-    texts = itertools.chain.from_iterable(texts)
-    given = tokenizers.train(texts, vocab_size=vocab_size)
+    datasets = [dataset for dataset, _ in training]
+    texts = parts.texts(job, datasets)
+    given = bpe.train(texts, vocab_size=vocab_size)
     given.save(job.path(given.filename))
     parts.finish(
       job, 'tokenizer', made_from, {'digest': given.digest}, [given.filename]

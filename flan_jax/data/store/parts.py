@@ -45,6 +45,8 @@ from flan_jax.runtime.worker_pool import Report
 
 VALIDATION = 'validation'
 """Folder of the dev examples of training datasets."""
+TOKENIZER_EXAMPLES = 4_000
+"""Maximum number of examples of one dataset to train a tokenizer on."""
 
 _CHUNK = 1024
 
@@ -260,13 +262,14 @@ def _from_bytes(tokens: Sequence[bytes]) -> TokenizedExample:
   return TokenizedExample(*(np.frombuffer(ids, '<i4') for ids in tokens))
 
 
-def texts(job: Job, dataset: Dataset, *, limit: int) -> Iterator[str]:
-  """Yields texts of epoch 0 of `limit` examples, to train a tokenizer on."""
-  for example in itertools.islice(spooled(job, dataset.name), limit):
-    template = stable_hash.template(
-      job.seed, example.example_id, 0, len(dataset.templates)
-    )
-    yield from prompt.render(dataset, template, example)
+def texts(job: Job, datasets: Iterable[Dataset]) -> Iterator[str]:
+  """Yields texts of epoch 0 of the first examples, to train a tokenizer on."""
+  for dataset in datasets:
+    for example in itertools.islice(spooled(job, dataset.name), TOKENIZER_EXAMPLES):
+      template = stable_hash.template(
+        job.seed, example.example_id, 0, len(dataset.templates)
+      )
+      yield from prompt.render(dataset, template, example)
 
 
 def render_metadata(job: Job, name: str, epoch: int) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
   ]
   if normalizer.add_dummy_prefix:
     undo.append(lib.decoders.Strip(' ', 1, 0))
+  if model.denormalizer_spec.precompiled_charsmap:
+    undo.append(lib.decoders.Replace('\n ', '\n'))
   out.decoder = lib.decoders.Sequence(undo)
   for kind, special in [(kinds.CONTROL, True), (kinds.USER_DEFINED, False)]:
     found = [piece.piece for piece in model.pieces if piece.type == kind]

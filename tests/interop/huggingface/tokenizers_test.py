@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flan_jax.data import bpe
 from flan_jax.data import tokenizers as tokenizers_lib
 from flan_jax.data.tokenizers import HuggingFace, SentencePiece
 from flan_jax.errors import InputError
@@ -42,7 +43,7 @@ def byte_level():
 @pytest.fixture(scope='module')
 def pieces():
   """A small SentencePiece model."""
-  return tokenizers_lib.train(TEXTS * 3, vocab_size=330)
+  return bpe.train(TEXTS * 3, vocab_size=330)
 
 
 class Metadata:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import small_tokenizers
 
-from flan_jax.data import tokenizers
+from flan_jax.data import bpe, tokenizers
 
 seqio = pytest.importorskip('seqio')
 
@@ -15,7 +15,7 @@ TEXT = 'Is it so?\nNaïve  café.'
 def vocabulary():
   from flan_jax.interop.seqio.vocabulary import Vocabulary
 
-  return Vocabulary(tokenizers.train([TEXT] * 3, vocab_size=290))
+  return Vocabulary(bpe.train([TEXT] * 3, vocab_size=290))
 
 
 def test_ids_are_those_of_the_tokenizer(vocabulary):
