@@ -114,7 +114,7 @@ EVALUATED = (
   'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
   '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
   '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
-  '--gin.BASE_CHECKPOINT=microworld',
+  '--gin.BASE_CHECKPOINT=base',
   '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
   '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
   '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',

@@ -1,286 +1,250 @@
 """The pretraining text: the microworld in plain prose, without instructions.
 
-A document is one of a dozen kinds: beliefs and whether they are right, talk,
-restatements, common knowledge, causes, opinions, notices in two languages, stories with
-titles, and questions on all this with their answers, free or chosen from a list. It
-uses train combinations only (`World.side`) and asks no question that another side asks.
+A document is one of two dozen kinds: passages with claims about them and whether those
+are right, passages with questions and answers, restatements, common knowledge, causes,
+opinions, notices in two languages, stories, and drills in copying. Its passages are of the
+train side (`World.tells`), but not the lists of facts in `quiz` and `day`. A question on a
+passage has no side, since its answer is there; one of common knowledge has.
 """
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from flan_jax.microworld import commonsense, implied, language, velish, vocabulary
-from flan_jax.microworld.language import Claim, pronoun, question, sentence
-from flan_jax.microworld.world import Fact, Scene, World
+from flan_jax.microworld import (
+  choices,
+  commonsense,
+  drills,
+  implied,
+  language,
+  makers,
+  velish,
+  vocabulary,
+)
+from flan_jax.microworld.language import pronoun, question, sentence
+from flan_jax.microworld.world import Scene, World
 
 SIDE = 'train'
-
-VERDICTS = {
-  'true': ('{she} is right', 'that is true', 'yes', 'that follows'),
-  'untrue': ('{she} is wrong', 'that is false', 'no', 'that does not follow'),
-  'unsaid': ('{she} cannot know', 'nobody knows', 'it does not say', 'it may be so'),
-}
-"""Kind of claim -> verdicts on a belief in it."""
+Kind = Callable[[World, random.Random], str]
 
 
-def documents(seed: int = 0, *, count: int) -> Iterator[str]:
-  """Yields `count` documents; document i is a function of the seed and i alone."""
+def documents(seed: int = 0, *, count: int, first: int = 0) -> Iterator[str]:
+  """Yields `count` documents from `first` on; each is a function of seed and index."""
   world = World(seed)
-  for index in range(count):
+  for index in range(first, first + count):
     rng = random.Random(f'{seed}/corpus/{index}')
-    kinds = DRILLS if index < FIRST and rng.random() < 0.7 else KINDS
+    kinds = _kinds(index)
     kind = rng.choices(*zip(*kinds, strict=True))[0]
     yield kind(world, rng)
 
 
-def _stranger(rng: random.Random, people: Sequence[str]) -> str:
-  while (name := rng.choice(vocabulary.PEOPLE)) in people:
-    pass
-  return name
+def _kinds(index: int) -> Sequence[tuple[Kind, float]]:
+  if index >= LAST_FROM:
+    return LAST
+  return next((kinds for end, kinds in FIRST if index < end), KINDS)
 
 
-def _passage(world: World, rng: random.Random) -> tuple[Scene, tuple[str, ...]]:
+def _passage(
+  world: World, rng: random.Random, facts: Sequence[int] = (1, 2, 2, 2, 3, 3, 4)
+) -> tuple[Scene, tuple[str, ...]]:
   """A passage, sometimes of a single fact: easy passages are learned first."""
-  scene = world.scene(rng, side=SIDE, facts=(1, 1, 2, 2, 2, 3, 3, 4))
+  scene = world.scene(rng, side=SIDE, facts=facts)
   return scene, language.tell(world, rng, scene)
 
 
-def _claims(world: World, rng: random.Random, count: int, shares: tuple[float, ...]):
-  """A passage and up to `count` (kind, claim) on it, kinds drawn by `shares`."""
-  scene, told = _passage(world, rng)
-  made, said = [], set()
-  for _ in range(count):
+def _strangers(rng: random.Random, people: Sequence[str], count: int) -> list[str]:
+  return rng.sample([name for name in vocabulary.PEOPLE if name not in people], count)
+
+
+def _claims(
+  world: World,
+  rng: random.Random,
+  scene: Scene,
+  told: Sequence[str],
+  shares: tuple[float, float, float],
+  count: int,
+):
+  """Up to `count` (kind, claim) on a passage, kinds drawn by `shares`, none twice."""
+  made = {}
+  for _ in range(2 * count):
     kind = rng.choices(language.KINDS, shares)[0]
-    crossed, read, claim = rng.random() < 0.3, told, None
-    for _ in range(4):  # a repeated claim is better than fewer of one kind
-      drawn = language.claim_on(
-        world, rng, scene, kind, side=SIDE, told=read, crossed=crossed
-      )
-      crossed, read, claim = False, (), drawn or claim
-      if drawn and drawn.statement not in said:
-        break
-    if claim:
-      said.add(claim.statement)
-      made.append((kind, claim))
-  return scene, told, made
+    claim = language.claim_on(
+      world, rng, scene, kind, told=told, crossed=rng.random() < 0.1,
+      conclude=rng.random() < 0.15,
+    )  # fmt: skip
+    if claim and len(made) < count:
+      made.setdefault(claim.statement, (kind, claim))
+  return list(made.values())
 
 
-def _restated(world: World, rng: random.Random, fact: Fact) -> str:
-  claim = language.says(world, rng, fact, side=SIDE)
-  return claim.statement if claim else language.claim(world, fact, 0).statement
-
-
-def _instead(world: World, rng: random.Random, scene: Scene, wrong: Claim) -> str:
-  """The fact that is true instead of `wrong`."""
-  for fact in scene.facts:
-    if fact.topic == wrong.fact.topic:
-      return _restated(world, rng, fact)
-  return ''
-
-
-def beliefs(world: World, rng: random.Random) -> str:
-  """A passage, and right and wrong beliefs of people about it."""
-  count = rng.choice((3, 4, 5, 6))
-  scene, told, claims = _claims(world, rng, count, (0.46, 0.46, 0.08))
-  out = [*told]
-  for kind, said in claims:
-    who = _stranger(rng, scene.people)
+def verdicts(world: World, rng: random.Random) -> str:
+  """A passage, claims about it, and whether they are right."""
+  scene, told = _passage(world, rng)
+  asks = rng.random() < 0.5
+  shares = (0.46, 0.46, 0.08) if rng.random() < 0.5 else (0.5, 0.5, 0.0)
+  claims = _claims(world, rng, scene, told, shares, rng.choice((4, 5, 6, 7)))
+  kinds = [kind for kind, _ in claims]
+  yes, no, unsaid = rng.choice(_VERDICTS)
+  verdict = {'true': yes, 'untrue': no, 'unsaid': unsaid}
+  she, who = '', ''
+  if '{she}' in yes or asks:
+    who, *_ = _strangers(rng, scene.people, 1)
     she = pronoun(who)
-    out.append(
-      rng.choice(
-        (
-          f'{who} thinks that {said.statement}.',
-          f'{who} believes that {said.statement}.',
-          f'{who} says: {sentence(said.statement)}',
-          f'{who} has heard this: {sentence(said.statement)}',
-        )
-      )
-    )
-    verdict = rng.choice(VERDICTS[kind]).format(she=she)
-    instead = _instead(world, rng, scene, said) if kind == 'untrue' else ''
-    if instead and rng.random() < 0.3:
-      verdict = f'{verdict}, for {instead}'
-    out.append(sentence(verdict))
-  return ' '.join(out)
-
-
-def talk(world: World, rng: random.Random) -> str:
-  """A passage, and two people who ask and answer about it."""
-  count = rng.choice((2, 3, 4))
-  scene, told, claims = _claims(world, rng, count, (0.47, 0.47, 0.06))
-  asker = _stranger(rng, scene.people)
-  answerer = _stranger(rng, (*scene.people, asker))
-  pairs = []
-  for kind, said in claims:
-    if kind == 'unsaid':
-      asked, answer = language.ask(world, rng, said.fact)[0], 'it does not say'
-    else:
-      asked, answer = said.question, 'yes' if kind == 'true' else 'no'
-      instead = _instead(world, rng, scene, said)
-      if kind == 'untrue' and instead and rng.random() < 0.3:
-        answer = f'no, {instead}'
-    pairs.append((asked, answer))
-  asked, answer = language.ask(world, rng, rng.choice(scene.facts))
-  listed = [answer, *language.rivals(rng, answer, rng.choice((1, 2, 3)))]
-  offered = f', {_either(rng, listed)}' if rng.random() < 0.4 else ''
-  pairs.insert(rng.randrange(len(pairs) + 1), (asked + offered, answer))
-  lines = rng.random() < 0.4
   out = [' '.join(told)]
-  for asked, answer in pairs:
-    if world.side('?', asked.split(',')[0]) == SIDE:
-      reply = answer if lines else f'{answerer} answers: {answer}.'
-      out.append(f'{asker} asks: {question(asked)}{_GAP[lines]}{reply}')
-  return _GAP[lines].join(out)
+  lead = rng.choice(_ASKED if asks else _SAID)
+  for kind, claim in zip(kinds, (claim for _, claim in claims), strict=True):
+    said = question(claim.question) if asks else sentence(claim.statement)
+    given = verdict[kind].format(she=she)
+    line = lead.format(said=said, verdict=given, Verdict=sentence(given), who=who,
+                       statement=claim.statement)  # fmt: skip
+    out.append(line)
+  return rng.choice((' ', '\n')).join(out) if '\n' not in lead else '\n'.join(out)
 
 
-_GAP = (' ', '\n')
+_VERDICTS = (
+  ('yes', 'no', 'it does not say'),
+  ('yes', 'no', 'it does not say'),
+  ('yes', 'no', 'it does not say'),
+  ('true', 'false', 'unknown'),
+  ('right', 'wrong', 'unknown'),
+)
+"""Verdicts on a true, an untrue and an unsaid claim."""
 
-
-def _either(rng: random.Random, answers: list[str]) -> str:
-  rng.shuffle(answers)
-  return ', '.join(answers[:-1]) + f' or {answers[-1]}'
-
-
-def inventory(world: World, rng: random.Random) -> str:
-  """A list, and which words are on it: the simplest truths."""
-  group = rng.choice(language.GROUPS)
-  words = rng.sample(group, 7)
-  count = rng.choice((2, 3, 4))
-  inside, outside = words[:count], words[count:]
-  holder = rng.choice(('On the list', 'In the book', 'On the wall'))
-  lead = rng.choice(('{w}?', 'Is it {w}?', 'It is {w}.', 'There is {w}.'))
-  right, wrong = rng.choice(
-    (('Yes.', 'No.'), ('True.', 'False.'), ('Right.', 'Wrong.'), ('yes', 'no'))
-  )
-  out = [f'{holder}: {", ".join(inside)}.']
-  for _ in range(rng.choice((4, 5, 6, 7))):
-    there = rng.random() < 0.5
-    word = rng.choice(inside if there else outside)
-    out.append(f'{lead.format(w=word)} {right if there else wrong}')
-  return ('\n' if right == 'yes' else ' ').join(out)
-
-
-def rhyme(world: World, rng: random.Random) -> str:
-  """A long sequence of arbitrary words, repeated once."""
-  said = rng.sample(_WORDS, rng.choice((8, 12, 16, 20, 24)))
-  between = ' '
-  line = between.join(said)
-  return rng.choice((f'{line}{between}{line}', f'{line}.\n{line}.'))
-
-
-def game(world: World, rng: random.Random) -> str:
-  """Words that stand for others in a game, told once and asked for later."""
-  said = rng.sample(_WORDS, rng.choice((6, 8, 10, 12, 16)))
-  pairs = list(zip(said[::2], said[1::2], strict=True))
-  keep = ' '.join(f'{a} means {b}.' for a, b in pairs)
-  again = []
-  for _ in range(2):
-    rng.shuffle(pairs)
-    again.extend(pairs)
-  form = rng.choice(('{a} means {b}.', '{a}? {b}.', '{a}: {b}'))
-  return keep + '\n' + '\n'.join(form.format(a=a, b=b) for a, b in again)
-
-
-def word_order(world: World, rng: random.Random) -> str:
-  """A list of words, and questions about their order."""
-  said = rng.sample(_WORDS, rng.choice((2, 3, 4, 5)))
-  out = [f'* {word}' for word in said]
-  for _ in range(4):
-    where = rng.randrange(len(said))
-    asked = [('first', said[0]), ('last', said[-1])]
-    if where:
-      asked.append((f'before {said[where]}', said[where - 1]))
-    if where + 1 < len(said):
-      asked.append((f'after {said[where]}', said[where + 1]))
-    place, word = rng.choice(asked)
-    out.append(f'{place.capitalize()}:\n{word}')
-  return '\n'.join(out)
-
-
-_WORDS = tuple(
-  dict.fromkeys(
-    (
-      *vocabulary.PEOPLE,
-      *vocabulary.TRADES,
-      *vocabulary.TOWNS,
-      *vocabulary.FOOD_KIND,
-      *vocabulary.ANIMAL_KIND,
-      *vocabulary.THINGS,
-      *vocabulary.COLOURS,
-      *vocabulary.PLACES,
-      *vocabulary.DAYS,
-      *vocabulary.MOOD_GROUP,
-      *commonsense.GOOD,
-      *commonsense.BAD,
-      *commonsense.OPINION_NOUNS,
-      *vocabulary.words_of(
-        """good bad yes no true false right wrong well ill pleased happy kind same
-        other first last one two person place time animal food colour thing word
-        question answer story line report opinion cause reason end"""
-      ),
-    )
-  )
+_SAID = (
+  'Question: Is this so? {said}\nAnswer: {verdict}',
+  '{said} {Verdict}',
+  '{who} says: {said} {Verdict}',
+  '{who} thinks that {statement}. {Verdict}',
+  'Is it so that {statement}? {Verdict}',
+)
+_ASKED = (
+  'Question: {said}\nAnswer: {verdict}',
+  '{said} {Verdict}',
+  '{who} asks: {said} {Verdict}',
 )
 
 
+def answers(world: World, rng: random.Random) -> str:
+  """A passage, with questions about it and their answers."""
+  scene, told = _passage(world, rng, (2, 2, 3, 3, 4))
+  facts = list(scene.facts)
+  rng.shuffle(facts)
+  pairs = [language.ask(world, rng, fact) for fact in facts]
+  if rng.random() < 0.5:
+    unsaid = language.claim_on(world, rng, scene, 'unsaid')
+    if unsaid:
+      pairs.append((language.ask(world, rng, unsaid.fact)[0], makers.UNANSWERABLE))
+  rng.shuffle(pairs)
+  asker, answerer = _strangers(rng, scene.people, 2)
+  form = rng.choice(
+    (
+      '\nQuestion: {q}\nAnswer: {a}',
+      '\nQuestion: {q}\nAnswer: {a}',
+      ' {q} {A}',
+      '\n{q}\n{a}',
+      ' {asker} asks: {q} {answerer} answers: {a}.',
+    )
+  )
+  return ' '.join(told) + ''.join(
+    form.format(q=question(asked), a=answer, A=sentence(answer), asker=asker,
+                answerer=answerer)
+    for asked, answer in pairs
+    if world.side('?', asked) == SIDE
+  )  # fmt: skip
+
+
+def replies(world: World, rng: random.Random) -> str:
+  """A passage, questions, right and wrong replies, and which they are."""
+  scene, told = _passage(world, rng, (2, 2, 3))
+  out = [' '.join(told)]
+  yes, no, _ = rng.choice(_VERDICTS)
+  who, *_ = _strangers(rng, scene.people, 1)
+  form = rng.choice(
+    (
+      'Question: {q}\nReply: {r}\nIs the reply right?\nAnswer: {v}',
+      'Question: {q}\nReply: {r}\nIs the reply right?\nAnswer: {v}',
+      '{q} {R} {V}',
+      '{who} is asked: {q} The reply of {who} is: {r}. {V}',
+    )
+  )
+  for fact in scene.facts:
+    asked, answer = language.ask(world, rng, fact)
+    right = rng.random() < 0.5
+    reply = answer if right else makers.distractors(rng, answer, 1, text=out[0])[0]
+    verdict = yes if right else no
+    if world.side('?', asked) == SIDE:
+      out.append(form.format(q=question(asked), r=reply, R=sentence(reply), v=verdict,
+                             V=sentence(verdict), who=who))  # fmt: skip
+  return '\n'.join(out)
+
+
+def pairs(world: World, rng: random.Random) -> str:
+  """Two statements, and whether they say the same."""
+  out = []
+  form = rng.choice(
+    (
+      'A: {a}\nB: {b}\nQuestion: Do A and B mean the same thing?\nAnswer: {v}',
+      'A: {a}\nB: {b}\nQuestion: Do A and B mean the same thing?\nAnswer: {v}',
+      '{x} says: {a} {y} says: {b} {agree}',
+      '{a} {b} {same}',
+    )
+  )
+  for _ in range(3):
+    same = rng.random() < 0.5
+    while True:
+      a, b = language.draw_pair(world, rng, same=same)
+      if world.side('pair', *sorted((a, b))) == SIDE:
+        break
+    x, y = rng.sample(vocabulary.PEOPLE, 2)
+    out.append(
+      form.format(
+        a=sentence(a), b=sentence(b), x=x, y=y, v='yes' if same else 'no',
+        agree='They agree.' if same else 'They do not agree.',
+        same='The same.' if same else 'Not the same.',
+      )
+    )  # fmt: skip
+  return '\n'.join(out)
+
+
 def lists(world: World, rng: random.Random) -> str:
-  """A passage, several answers, and the one that is right."""
+  """A passage, a question, several answers, and the one that is right."""
   scene, told = _passage(world, rng)
   asked, answer = language.ask(world, rng, rng.choice(scene.facts))
   if world.side('?', asked) != SIDE:
     return ' '.join(told)
-  return ' '.join(told) + _choice(rng, asked, answer, language.rivals(rng, answer, 3))
+  return ' '.join(told) + choices.listed(
+    rng, asked, answer, language.rivals(rng, answer, 3)
+  )
 
 
 def quiz(world: World, rng: random.Random) -> str:
-  """Facts about several people, and multiple-choice questions on implications."""
+  """Facts about several people, and questions on their implications."""
   who = implied.people(rng, rng.choice((1, 1, 2, 3)))
   asked = implied.draw_asked(world, rng, who[0], side=SIDE)
   told = [asked, *(implied.draw(world, rng, name, side=SIDE) for name in who[1:])]
   rng.shuffle(told)
   text = ' '.join(sentence(piece.given) for piece in told)
-  return text + _choice(rng, asked.question, asked.answer, asked.rivals)
+  if rng.random() < 0.5:
+    return f'{text}\n{question(asked.question)} {asked.answer}'
+  return text + choices.listed(rng, asked.question, asked.answer, asked.rivals)
 
 
 def school(world: World, rng: random.Random) -> str:
   """Questions of common knowledge, without those of the other sides."""
   knowledge, out = world.knowledge(), []
-  while len(out) < 3:
+  plain = rng.random() < 0.6
+  while len(out) < 4:
     relation, subject, value = rng.choice(knowledge)
-    if world.side('ask', relation, subject) == SIDE:
-      asked = commonsense.asks(rng, relation, subject, value)
-      values = {v for r, _, v in knowledge if r == relation and v != value}
-      out.append(_choice(rng, asked, value, sorted(values)).lstrip())
+    if world.side('ask', relation, subject) != SIDE:
+      continue
+    back = relation in ('makes', 'uses') and rng.random() < 0.4
+    asked = commonsense.asks(rng, relation, subject, value, back=back)
+    answer = subject if back else value
+    if plain:
+      out.append(f'Question: {question(asked)}\nAnswer: {answer}')
+      continue
+    values = {s if back else v for r, s, v in knowledge if r == relation} - {answer}
+    out.append(choices.listed(rng, asked, answer, sorted(values)).lstrip())
   return '\n'.join(out)
-
-
-def _choice(rng: random.Random, asked: str, answer: str, wrong: Sequence[str]) -> str:
-  """The question, its options, and the right one."""
-  listed = [answer, *rng.sample(wrong, min(len(wrong), rng.choice((1, 2, 3))))]
-  rng.shuffle(listed)
-  if rng.random() < 0.5:
-    spelled, picked = [sentence(text) for text in listed], sentence(answer)
-  else:
-    spelled, picked = listed, answer
-  lines = '\n'.join(f'* {text}' for text in spelled)
-  match rng.randrange(6):
-    case 0:
-      who = rng.choice(vocabulary.PEOPLE)
-      ending = rng.choice(('The right one is', 'The true one is', f'{who} takes'))
-      return f'\n{question(asked)}\n{lines}\n{ending}:\n{picked}'
-    case 1:
-      return f' {question(asked)}\n{lines}\n\n{picked}'
-    case 2:
-      return f' {question(asked)} {sentence(_either(rng, listed))} {sentence(answer)}'
-    case 3:
-      return f'\n{lines}\n{question(asked)}\n{picked}'
-    case 4:
-      lead, reply = rng.sample(vocabulary.PEOPLE, 2)
-      either = _either(rng, listed)
-      return (
-        f' {lead} asks: {question(f"{asked}, {either}")} {reply} answers: {answer}.'
-      )
-  return f' {question(asked)} {sentence(answer)}'
 
 
 def day(world: World, rng: random.Random) -> str:
@@ -298,22 +262,11 @@ def day(world: World, rng: random.Random) -> str:
 def portrait(world: World, rng: random.Random) -> str:
   """A passage, said again in other words."""
   scene, told = _passage(world, rng)
-  again = [sentence(_restated(world, rng, fact)) for fact in scene.facts]
+  drawn = (language.says(world, rng, fact) for fact in scene.facts)
+  again = [sentence(claim.statement) for claim in drawn if claim]
   if rng.random() < 0.5:
     return f'{" ".join(told)} In other words: {" ".join(again)}'
-  pairs = zip(told, again, strict=True)
-  return ' '.join(f'{a} That is: {b}' for a, b in pairs)
-
-
-def conclusions(world: World, rng: random.Random) -> str:
-  """A passage, with claims that follow from it and claims that do not."""
-  _, told, claims = _claims(world, rng, 4, (0.5, 0.5, 0))
-  leads = {
-    'true': ('So', 'It follows that'),
-    'untrue': ('It is false that', 'It does not follow that'),
-  }
-  drawn = (f'{rng.choice(leads[kind])} {said.statement}.' for kind, said in claims)
-  return ' '.join((*told, *drawn))
+  return ' '.join(f'{a} That is: {b}' for a, b in zip(told, again, strict=True))
 
 
 def knowledge(world: World, rng: random.Random) -> str:
@@ -322,67 +275,46 @@ def knowledge(world: World, rng: random.Random) -> str:
   return ' '.join(commonsense.known(rng, *fact) for fact in facts)
 
 
-def example(world: World, rng: random.Random) -> str:
-  """The implication of a fact, with the common knowledge that it needs."""
-  out = []
-  for relation in rng.sample(('trade', 'home', 'pet', 'taste'), 2):
-    while True:
-      fact = world.fact(rng, relation, rng.choice(vocabulary.PEOPLE), side=SIDE)
-      if fact and world.tells(SIDE, world.propositions(fact)[1]):
-        break
-    plain = language.claim(world, fact, 0).statement
-    follows = language.claim(world, fact, 3).statement
-    rests = {
-      'trade': lambda v: commonsense.known(
-        rng, 'makes', v, vocabulary.TRADES[v].product
-      ),
-      'home': lambda v: commonsense.known(rng, 'by', v, world.feature(v)),
-      'pet': lambda v: commonsense.known(rng, 'animal', v, vocabulary.ANIMAL_KIND[v]),
-      'taste': lambda v: commonsense.known(rng, 'food', v, vocabulary.FOOD_KIND[v]),
-    }[relation](fact.value)
-    out.append(f'{rests} {sentence(plain)} So {follows}.')
-  return ' '.join(out)
-
-
 def causes(world: World, rng: random.Random) -> str:
   """Events and their causes."""
   out = []
+  form = rng.choice(
+    (
+      '{who} {cause}, so {she} {effect}.',
+      '{who} {effect} because {she} {cause}.',
+      '{who} {cause}.\nThe effect: {She} {effect}.',
+      '{who} {effect}.\nThe cause: {She} {cause}.',
+    )
+  )
   for _ in range(3):
     who, index = commonsense.happening(world, rng, side=SIDE)
     cause, effect = commonsense.CAUSES[index]
     she = pronoun(who)
     out.append(
-      rng.choice(
-        (
-          f'{who} {cause}, so {she} {effect}.',
-          f'{who} {effect} because {she} {cause}.',
-          f'{who} {cause}. Because of that {she} {effect}.',
-          f'{who} {effect}. The cause is that {she} {cause}.',
-        )
-      )
+      form.format(who=who, cause=cause, effect=effect, she=she, She=she.capitalize())
     )
-  return ' '.join(out)
+  return ('\n' if '\n' in form else ' ').join(out)
 
 
 def opinions(world: World, rng: random.Random) -> str:
   """Praise and blame."""
   out = []
+  form = rng.choice(
+    (
+      '{who} says: {said} {She} has a {view} opinion of it.',
+      '{who} writes: {said} That is a {view} report.',
+      '{said}\nThe feeling of this text is {view}',
+    )
+  )
   for _ in range(2):
     good = rng.random() < 0.5
     who = rng.choice(vocabulary.PEOPLE)
     said = commonsense.opinion(world, rng, good=good, side=SIDE)
-    view, feeling = ('good', 'pleased') if good else ('bad', 'not pleased')
-    she = pronoun(who).capitalize()
     out.append(
-      rng.choice(
-        (
-          f'{who} says: {sentence(said)} {she} has a {view} opinion of it.',
-          f'{who} writes: {sentence(said)} That is a {view} report.',
-          f'{who} thinks that {said}. {she} is {feeling}.',
-        )
-      )
-    )
-  return ' '.join(out)
+      form.format(who=who, said=sentence(said), She=pronoun(who).capitalize(),
+                  view='good' if good else 'bad')
+    )  # fmt: skip
+  return '\n'.join(out)
 
 
 def notice(world: World, rng: random.Random) -> str:
@@ -390,91 +322,150 @@ def notice(world: World, rng: random.Random) -> str:
   out = []
   for _ in range(rng.choice((2, 3))):
     drawn = velish.draw(world, rng, side=SIDE)
-    pair = [
-      f'English: {drawn.english()}',
-      f'{velish.NAME}: {drawn.translated(world.seed)}',
-    ]
-    if rng.random() < 0.5:
-      pair.reverse()
-    out.append(' '.join(pair))
+    english, other = drawn.english(), drawn.translated(world.seed)
+    out.append(
+      rng.choice(
+        (
+          f'English: {english} {velish.NAME}: {other}',
+          f'{velish.NAME}: {other} English: {english}',
+          f'{other}\nIn English: {english}',
+          f'{english}\nIn {velish.NAME}: {other}',
+        )
+      )
+    )
   return '\n'.join(out)
+
+
+def dictionary(world: World, rng: random.Random) -> str:
+  """Words in two languages."""
+  entries = rng.sample(sorted(velish.lexicon(world.seed).items()), 6)
+  if rng.random() < 0.5:
+    return '\n'.join(f'{a} is {b} in {velish.NAME}.' for a, b in entries)
+  return '\n'.join(f'{b} is {a} in English.' for a, b in entries)
 
 
 def story(world: World, rng: random.Random) -> str:
   """A story with its title and summary."""
   drawn = commonsense.tale(world, rng, side=SIDE)
-  return f'{drawn.title()}\n{drawn.long(rng)} In short: {drawn.short()}'
+  if rng.random() < 0.5:
+    return f'{drawn.title()}\n{drawn.long(rng)} In short: {drawn.short()}'
+  return f'{drawn.long(rng)}\nIn one sentence: {drawn.short()}'
 
 
 def ties(world: World, rng: random.Random) -> str:
   """Actions between two people, and whose trait is the reason."""
   out = []
-  for _ in range(2):
+  for _ in range(4):
     (first, second), index = commonsense.tied(world, rng, side=SIDE)
     verb, *reasons = commonsense.TIES[index]
     which = rng.randrange(2)
     who = (first, second)[which]
-    named = who if rng.random() < 0.5 else pronoun(who)
-    line = f'{first} {verb} {second} because {named} {reasons[which]}.'
-    if rng.random() < 0.5:
-      line += f' So it is {who} who {reasons[which]}.'
-    out.append(line)
+    out.append(f'{first} {verb} {second} because {who} {reasons[which]}.')
   return ' '.join(out)
 
 
 def words(world: World, rng: random.Random) -> str:
   """A list of things, then a sentence that holds them all."""
   out = []
+  form = rng.choice(
+    ('{words}: {line}', 'Words: {words}\nA sentence with all of them: {line}')
+  )
   for _ in range(2):
     concepts, sentences = commonsense.errand(world, rng, side=SIDE)
-    out.append(f'{", ".join(concepts)}: {rng.choice(sentences)}')
+    out.append(form.format(words=', '.join(concepts), line=rng.choice(sentences)))
   return '\n'.join(out)
 
 
 def lessons(world: World, rng: random.Random) -> str:
   """A child says a correct or incorrect sentence, and is told which."""
   out = []
-  for _ in range(2):
-    fact = rng.choice(world.scene(rng, side=SIDE).facts)
+  form = rng.choice(
+    (
+      'The child says: {said} That is {verdict}.',
+      '{said}\nThis sentence is {verdict}',
+    )
+  )
+  for _ in range(3):
     well = rng.random() < 0.5
-    plain = language.claim(world, fact, rng.randrange(2)).statement
-    said = plain if well else language.garbled(rng, plain)
+    said = language.draw_joined(world, rng, side=SIDE, garble=not well)
     verdict = 'well said' if well else 'badly said'
-    out.append(f'The child says: {sentence(said)} That is {verdict}.')
-    if not well and rng.random() < 0.5:
-      out.append(f'Better: {sentence(plain)}')
-  return ' '.join(out)
+    out.append(form.format(said=sentence(said), verdict=verdict))
+  return '\n'.join(out)
 
 
-KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
-  (beliefs, 10),
-  (talk, 12),
-  (inventory, 4),
-  (lists, 10),
-  (rhyme, 2),
-  (game, 3),
-  (word_order, 3),
-  (quiz, 20),
-  (school, 6),
-  (day, 18),
-  (portrait, 6),
-  (conclusions, 4),
-  (knowledge, 6),
-  (example, 5),
-  (causes, 6),
+def sorts(world: World, rng: random.Random) -> str:
+  """Questions and the kinds of their answers."""
+  out = []
+  form = rng.choice(
+    ('Question: {q}\nType of answer: {kind}', '{q} The answer is a {kind}.')
+  )
+  while len(out) < 3:
+    scene = world.scene(rng, side=SIDE)
+    asked, answer = language.ask(world, rng, rng.choice(scene.facts))
+    kind = makers.kind_of(answer)
+    if kind and world.side('?', asked) == SIDE:
+      out.append(form.format(q=question(asked), kind=kind))
+  return '\n'.join(out)
+
+
+KINDS: tuple[tuple[Kind, float], ...] = (
+  (verdicts, 18),
+  (answers, 10),
+  (replies, 4),
+  (pairs, 5),
+  (drills.roll_asked, 2),
+  (lists, 4),
+  (drills.rhyme, 1),
+  (drills.game, 2),
+  (quiz, 10),
+  (school, 8),
+  (day, 4),
+  (portrait, 2),
+  (knowledge, 4),
+  (causes, 5),
   (opinions, 4),
-  (notice, 4),
+  (notice, 8),
+  (dictionary, 2),
   (story, 4),
-  (ties, 8),
+  (ties, 6),
   (words, 3),
-  (lessons, 4),
+  (lessons, 6),
+  (sorts, 3),
 )
 """(kind of document, sampling weight)."""
 
-DRILLS = ((rhyme, 6), (game, 3), (word_order, 2), (lists, 2), (inventory, 2))
-FIRST = 8_000
-"""Number of first documents, most of which are drills in copying and finding words.
+LAST_FROM = 1_000_000
+"""The documents from here on are of the kinds of `LAST`."""
 
-A small model learns to copy from half a million tokens of them, and hardly at all from
-prose with little repetition.
+LAST = (*KINDS, (choices.opinions_asked, 3), (choices.ties_asked, 3))
+"""The kinds of documents that end the pretraining.
+
+Only these ask for an opinion, or for the reason of a tie, with options.
 """
+
+FIRST = (
+  (16_000, ((drills.same, 1),)),
+  (60_000, ((drills.same, 1), (drills.roll, 6))),
+  (85_000, ((drills.roll, 1), (drills.roll_asked, 5))),
+  (110_000, ((drills.roll, 1), (drills.roll_asked, 2), (verdicts, 9))),
+  (
+    145_000,
+    (
+      (drills.roll_asked, 2),
+      (verdicts, 6),
+      (pairs, 3),
+      (replies, 2),
+      (drills.rhyme, 1),
+    ),
+  ),
+)
+"""(end, kinds): the documents from the previous end to `end` are of these kinds.
+
+Whether a claim is right is learned in steps of 0.5 to 2.4 million tokens: two words are
+the same; a word is in a list; the same with a mark before the verdict; a claim
+agrees with a passage. Mixed with copying from the start, or with a mark between word and
+verdict from the start, the second step is not learned from two million.
+"""
+
+DRILLED = FIRST[-1][0]
+"""Number of documents in these steps; the later ones are of `KINDS`, then of `LAST`."""

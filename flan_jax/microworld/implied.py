@@ -109,9 +109,7 @@ def _happening(world: World, rng: random.Random, who: str, side: str):
 
 def _conclusion(world: World, rng: random.Random, who: str, side: str):
   relation = rng.choice(('trade', 'home', 'pet', 'taste'))
-  fact = world.fact(rng, relation, who, side=side)
-  if not fact or not world.tells(side, world.propositions(fact)[1]):
-    return None
+  fact = world.fact(rng, relation, who)
   words = language.words(world, fact)
   answer, values = {
     'trade': lambda: (
@@ -134,9 +132,7 @@ def _conclusion(world: World, rng: random.Random, who: str, side: str):
 
 
 def _mood(world: World, rng: random.Random, who: str, side: str):
-  fact = world.fact(rng, 'mood', who, side=side)
-  if not fact:
-    return None
+  fact = world.fact(rng, 'mood', who)
   group = vocabulary.MOOD_GROUP[fact.value]
   answer = rng.choice([mood for mood in group if mood != fact.value])
   others = [mood for mood in vocabulary.MOOD_GROUP if mood not in group]

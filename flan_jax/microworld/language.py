@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from flan_jax.microworld import vocabulary
 from flan_jax.microworld import world as world_lib
-from flan_jax.microworld.world import Fact, Proposition, Scene, World
+from flan_jax.microworld.world import SIDES, Fact, Proposition, Scene, World
 
 
 class Form(NamedTuple):
@@ -199,25 +199,21 @@ def says(
   rng: random.Random,
   fact: Fact,
   *,
-  side: str,
   conclude: bool | None = None,
 ) -> Claim | None:
-  """Words `fact` by a random form that `side` may tell; None if not found.
+  """Words `fact` by a random form; None if not found.
 
   Args:
     world: the world.
     rng: draws the form.
     fact: the fact.
-    side: side of the combinations.
     conclude: True for the conclusion, False for the fact itself, None for either.
   """
   forms = list(range(len(FORMS[manner(fact)])))
   rng.shuffle(forms)
   for form in forms:
     if conclude in (None, bool(FORMS[manner(fact)][form].conclusion)):
-      made = claim(world, fact, form, synonym=rng.randrange(2))
-      if world.tells(side, made.proposition):
-        return made
+      return claim(world, fact, form, synonym=rng.randrange(2))
   return None
 
 
@@ -230,7 +226,6 @@ def claim_on(
   scene: Scene,
   kind: str,
   *,
-  side: str,
   told: Sequence[str] = (),
   conclude: bool | None = None,
   crossed: bool = False,
@@ -243,7 +238,6 @@ def claim_on(
     scene: the scene.
     kind: `true` in the scene; `untrue` (contradicts the scene on one of its topics);
       `unsaid` (about a person of the scene, on another topic).
-    side: the side that may tell it.
     told: sentences of the passage; a true claim rarely repeats one.
     conclude: as in `says`.
     crossed: whether an untrue claim uses a fact about the other person.
@@ -256,10 +250,10 @@ def claim_on(
       fact = world.untrue(rng, fact, scene, crossed=crossed)
     elif kind == 'unsaid':
       subject = rng.choice(scene.people)
-      fact = world.fact(rng, rng.choice(world_lib.ALONE), subject, side=side)
+      fact = world.fact(rng, rng.choice(world_lib.ALONE), subject)
       if fact and fact.topic in topics:
         fact = None
-    made = says(world, rng, fact, side=side, conclude=conclude) if fact else None
+    made = says(world, rng, fact, conclude=conclude) if fact else None
     if made is None or (made.proposition in truths) != (kind == 'true'):
       continue
     if kind == 'true' and sentence(made.statement) in told and rng.random() < 0.65:
@@ -271,13 +265,13 @@ def claim_on(
 def draw_claim(
   world: World, rng: random.Random, kind: str, *, side: str
 ) -> tuple[Scene, str, Claim]:
-  """Draws a scene, its passage, and a claim on it, all of which `side` may tell.
+  """Draws a scene that `side` may tell, its passage, and a claim on it.
 
-  A quarter of the claims are conclusions; four of ten untrue ones cross two people.
+  A quarter of the claims are conclusions; one of seven untrue ones crosses two people.
   The shares are the same on every side.
   """
   conclude = rng.random() < 0.25
-  crossed = kind == 'untrue' and rng.random() < 0.4
+  crossed = kind == 'untrue' and rng.random() < 0.15
   while True:
     scene = world.scene(rng, side=side)
     told = tell(world, rng, scene)
@@ -286,13 +280,37 @@ def draw_claim(
       rng,
       scene,
       kind,
-      side=side,
       told=told,
       conclude=conclude,
       crossed=crossed,
     )
     if made:
       return scene, ' '.join(told), made
+
+
+def draw_pair(world: World, rng: random.Random, *, same: bool) -> tuple[str, str]:
+  """Draws two statements that say the same in other words, or contradict each other."""
+  while True:
+    scene = world.scene(rng, side=SIDES[0])
+    fact = rng.choice(scene.facts)
+    first = says(world, rng, fact, conclude=False)
+    if same:
+      second = says(world, rng, fact, conclude=False)
+    else:
+      alone = Scene(scene.people, (fact,))
+      second = claim_on(world, rng, alone, 'untrue', conclude=False)
+    if first and second and first.statement != second.statement:
+      return first.statement, second.statement
+
+
+def draw_joined(world: World, rng: random.Random, *, side: str, garble: bool) -> str:
+  """Draws two statements joined by `and`, the words of one of them garbled or not."""
+  facts = world.scene(rng, side=side, facts=(2,)).facts
+  said = [claim(world, fact, rng.randrange(2)).statement for fact in facts]
+  if garble:
+    which = rng.randrange(2)
+    said[which] = garbled(rng, said[which])
+  return ' and '.join(said)
 
 
 def sentence(text: str) -> str:

@@ -28,18 +28,17 @@ def _yes_no(rng: random.Random, yes: bool) -> str:
 
 
 def _ask(world: World, rng: random.Random, side: str, *, answerable: bool = True):
-  """Draws a passage, a question that `side` may ask, and its answer."""
+  """Draws a passage, a question on it, and its answer."""
   while True:
     scene, text = _passage(world, rng, side)
     fact = rng.choice(scene.facts)
     if not answerable:
-      unsaid = language.claim_on(world, rng, scene, 'unsaid', side=side)
+      unsaid = language.claim_on(world, rng, scene, 'unsaid')
       if not unsaid:
         continue
       fact = unsaid.fact
     asked, answer = language.ask(world, rng, fact)
-    if world.side('?', asked) == side:
-      return scene, text, asked, answer
+    return scene, text, asked, answer
 
 
 def rte(world: World, rng: random.Random, side: str, index: int):
@@ -83,7 +82,7 @@ def multirc(world: World, rng: random.Random, side: str, index: int):
     answer = sentence(said.statement)
   else:
     _, text, asked, right = _ask(world, rng, side)
-    answer = right if yes else _distractors(rng, right, 1, text=text)[0]
+    answer = right if yes else distractors(rng, right, 1, text=text)[0]
   return {
     'paragraph': text,
     'question': question(asked),
@@ -93,7 +92,7 @@ def multirc(world: World, rng: random.Random, side: str, index: int):
   }
 
 
-def _distractors(rng: random.Random, right: str, count: int, *, text: str):
+def distractors(rng: random.Random, right: str, count: int, *, text: str):
   """Wrong answers; often one of them occurs in the passage."""
   drawn = language.rivals(rng, right, count)
   others = [word for word in language.rivals_in(right, text) if word not in drawn]
@@ -216,20 +215,15 @@ def winogrande(world: World, rng: random.Random, side: str, index: int):
 
 def cosmos(world: World, rng: random.Random, side: str, index: int):
   asked = rng.randrange(2)
-  while True:
-    who, right, wrong = _two_happenings(world, rng, side, 3)
-    cause, effect = commonsense.CAUSES[right]
-    if asked:
-      asks, given = f'what becomes of {who}', cause
-    else:
-      asks, given = f'what is the reason that {who} {effect}', effect
-    if world.side('?', asks) == side:
-      break
+  who, right, wrong = _two_happenings(world, rng, side, 3)
+  cause, effect = commonsense.CAUSES[right]
+  if asked:
+    asks, given = f'what becomes of {who}', cause
+  else:
+    asks, given = f'what is the reason that {who} {effect}', effect
   she = pronoun(who)
-  fact = None
-  while not fact:
-    relation = rng.choice(('trade', 'home', 'pet', 'taste', 'belonging'))
-    fact = world.fact(rng, relation, who, side=side)
+  relation = rng.choice(('trade', 'home', 'pet', 'taste', 'belonging'))
+  fact = world.fact(rng, relation, who)
   opening = sentence(language.claim(world, fact, 0).statement)
   answers = [sentence(f'{she} {commonsense.CAUSES[i][asked]}') for i in (right, *wrong)]
   options, label = _shuffled(rng, answers[0], answers[1:])
@@ -252,22 +246,15 @@ def sst2(world: World, rng: random.Random, side: str, index: int):
 
 def mrpc(world: World, rng: random.Random, side: str, index: int):
   label = index % 2
-  first = second = None
-  while first is None or second is None or first.statement == second.statement:
-    scene = world.scene(rng, side=side)
-    fact = rng.choice(scene.facts)
-    first = language.says(world, rng, fact, side=side, conclude=False)
-    if label:
-      second = language.says(world, rng, fact, side=side, conclude=False)
-      continue
-    single = Scene(scene.people, (fact,))
-    second = language.claim_on(world, rng, single, 'untrue', side=side, conclude=False)
-  return {
-    'idx': index,
-    'sentence1': sentence(first.statement),
-    'sentence2': sentence(second.statement),
-    'label': label,
-  }
+  while True:
+    first, second = language.draw_pair(world, rng, same=bool(label))
+    if world.side('pair', *sorted((first, second))) == side:
+      return {
+        'idx': index,
+        'sentence1': sentence(first),
+        'sentence2': sentence(second),
+        'label': label,
+      }
 
 
 def common_gen(world: World, rng: random.Random, side: str, index: int):
@@ -310,17 +297,16 @@ def trec(world: World, rng: random.Random, side: str, index: int):
   while True:
     manner = rng.choice(_ASKED[wanted])
     relation = 'taste' if manner in ('likes', 'hates') else manner
-    paired = relation in world_lib.PAIRED
-    who, other = world.pair(rng, side=side) if paired else (rng.choice(PEOPLE), '')
-    fact = world.fact(rng, relation, who, side=side, other=other)
-    if not fact:
-      continue
+    who, other = rng.sample(PEOPLE, 2)
+    if relation not in world_lib.PAIRED:
+      other = ''
+    fact = world.fact(rng, relation, who, other=other)
     asked, answer = language.ask(world, rng, fact)
-    if _kind(answer) == wanted and world.side('?', asked) == side:
+    if kind_of(answer) == wanted and world.side('?', asked) == side:
       return {'text': question(asked), 'label-coarse': label}
 
 
-def _kind(answer: str) -> str:
+def kind_of(answer: str) -> str:
   groups = {
     'person': PEOPLE,
     'place': vocabulary.TOWNS + vocabulary.PLACES,
@@ -334,10 +320,5 @@ def _kind(answer: str) -> str:
 
 def cola(world: World, rng: random.Random, side: str, index: int):
   label = index % 2
-  fact = rng.choice(world.scene(rng, side=side).facts)
-  said = language.claim(world, fact, rng.randrange(2)).statement
-  return {
-    'idx': index,
-    'sentence': sentence(said if label else language.garbled(rng, said)),
-    'label': label,
-  }
+  said = language.draw_joined(world, rng, side=side, garble=not label)
+  return {'idx': index, 'sentence': sentence(said), 'label': label}

@@ -26,27 +26,40 @@ from flan_jax.catalog import lineage, prompt, registry
 from flan_jax.checkpoints import model_dir
 from flan_jax.config.decoder import DecoderConfig, parameter_count
 from flan_jax.data import batch as batch_lib
-from flan_jax.data import packing, stable_hash, tokenizers
+from flan_jax.data import bpe, packing, stable_hash
 from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.microworld import corpus, records
 from flan_jax.model import params as params_lib
-from flan_jax.runtime import platform
+from flan_jax.runtime import malloc, platform
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import train_step
 
-CONFIG = DecoderConfig(
-  vocab_size=2048,
-  num_layers=4,
-  d_model=128,
-  d_ff=384,
-  num_heads=4,
-  num_kv_heads=4,
-  head_dim=32,
-  activation='swiglu',
-  positions='rotary',
-  scan_layers=False,
-)
+
+def _config(*, num_layers: int, d_model: int) -> DecoderConfig:
+  return DecoderConfig(
+    vocab_size=2048,
+    num_layers=num_layers,
+    d_model=d_model,
+    d_ff=3 * d_model,
+    num_heads=4,
+    num_kv_heads=4,
+    head_dim=d_model // 4,
+    activation='swiglu',
+    positions='rotary',
+    scan_layers=False,
+  )
+
+
+CONFIG = _config(num_layers=4, d_model=128)
+SIZES = {
+  '0.1M': _config(num_layers=2, d_model=32),
+  '0.4M': _config(num_layers=4, d_model=72),
+  '1M': CONFIG,
+  '1.5M': _config(num_layers=6, d_model=128),
+  '5M': _config(num_layers=7, d_model=224),
+}
+"""Name of a size -> its decoder; the shipped one is of 1.1M parameters."""
 SEQUENCE_LENGTH = 160
 BATCH_SIZE = 8
 WINDOW = 8_192
@@ -57,9 +70,9 @@ HELD_OUT = ('commonsense',)
 """Clusters whose templates the tokenizer never sees: the demo's held-out cluster."""
 
 
-def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
+def tokenizer_texts(*, seed: int, documents: int = 12_000) -> Iterator[str]:
   """Yields the tokenizer's training texts: documents, and prompts of other clusters."""
-  yield from corpus.documents(seed, count=documents)
+  yield from corpus.documents(seed, count=documents, first=corpus.DRILLED)
   for dataset in registry.datasets('microworld').values():
     if dataset.cluster in HELD_OUT:
       continue
@@ -121,39 +134,73 @@ def pretrain(
   out: str,
   *,
   steps: int,
+  last_steps: int = 0,
   seed: int = 0,
   config: DecoderConfig = CONFIG,
-  documents: int = 20_000,
+  documents: int = 12_000,
 ) -> float:
   """Trains and writes a model folder; returns the last loss in nats per token.
 
   Args:
     out: the folder.
     steps: number of steps, each of BATCH_SIZE x SEQUENCE_LENGTH tokens.
+    last_steps: number of further steps, on the documents from `corpus.LAST_FROM` on and
+      at half the peak learning rate.
     seed: seed of the world, the text, and the initial parameters.
     config: config of the decoder.
     documents: number of documents that the tokenizer is trained on.
   """
   progress = Progress()
   progress.stage('Tokenizer')
-  tokenizer = tokenizers.train(
+  tokenizer = bpe.train(
     tokenizer_texts(seed=seed, documents=documents),
     vocab_size=config.vocab_size,
     bos=True,
+    words_alike=True,
   )
-  # A sequence holds about three documents; sixteen is more than enough.
-  text = corpus.documents(seed, count=steps * BATCH_SIZE * 16)
-  found = batches(text, tokenizer, seed=seed)
-  progress.stage(f'Model: {parameter_count(config):,} parameters, {steps:,} steps')
-  warmup = min(100, steps // 2)
-  rate = optax.warmup_cosine_decay_schedule(0.0, PEAK, warmup, steps, PEAK / 20)
+  size = f'{parameter_count(config):,} parameters'
+  progress.stage(f'Model: {size}, {steps:,} + {last_steps:,} steps')
+  params = params_lib.init_params(config, seed=seed)
+  loss = float('nan')
+  for first, count, peak in (
+    (0, steps, PEAK),
+    (corpus.LAST_FROM, last_steps, PEAK / 2),
+  ):
+    if count:
+      # A sequence holds about three documents; sixteen is more than enough.
+      text = corpus.documents(seed, first=first, count=count * BATCH_SIZE * 16)
+      found = batches(text, tokenizer, seed=seed)
+      params, loss = _train(
+        params, itertools.islice(found, count), config=config, steps=count, peak=peak,
+        progress=progress,
+      )  # fmt: skip
+  folder = pathlib.Path(out)
+  model_dir.save(
+    folder, params, config=config, tokenizer=tokenizer, provenance=provenance()
+  )
+  progress.stage(f'Done: {out}, loss {loss:.3f} nats')
+  return loss
+
+
+def _train(
+  params: Any,
+  found: Iterator[Batch],
+  *,
+  config: DecoderConfig,
+  steps: int,
+  peak: float,
+  progress: Progress,
+) -> tuple[Any, float]:
+  """Trains with AdamW: warmup, then cosine decay. Returns parameters and last loss."""
+  warmup = min(200, steps // 2)
+  rate = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, peak / 20)
   optimizer = optax.chain(
     optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.05)
   )
-  params = params_lib.init_params(config, seed=seed)
-  state = optimizer.init(params)
   mesh = Mesh(np.asarray(jax.devices()), ('data',))
-  params, state = jax.device_put((params, state), NamedSharding(mesh, P()))
+  params, state = jax.device_put(
+    (params, optimizer.init(params)), NamedSharding(mesh, P())
+  )
 
   @jax.jit
   def update(params, state, batch):
@@ -163,7 +210,7 @@ def pretrain(
 
   loss = float('nan')
   with progress.bar('pretrain', steps, unit='steps') as bar:
-    for number, batch in enumerate(itertools.islice(found, steps), 1):
+    for number, batch in enumerate(found, 1):
       batch = jax.device_put(batch, NamedSharding(mesh, P('data')))
       params, state, metrics = update(params, state, batch)
       note = ''
@@ -171,12 +218,7 @@ def pretrain(
         loss = float(metrics.loss) / float(metrics.weight)
         note = f'loss {loss:.3f} nats'
       bar.advance(1, note)
-  folder = pathlib.Path(out)
-  model_dir.save(
-    folder, params, config=config, tokenizer=tokenizer, provenance=provenance()
-  )
-  progress.stage(f'Done: {out}, loss {loss:.3f} nats')
-  return loss
+  return params, loss
 
 
 def provenance() -> dict[str, Any]:
@@ -190,13 +232,20 @@ def provenance() -> dict[str, Any]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
   parser.add_argument('--out', required=True)
-  parser.add_argument('--steps', type=int, default=5_000)
+  parser.add_argument('--size', choices=SIZES, default='1M')
+  parser.add_argument('--steps', type=int, default=12_000)
+  parser.add_argument('--last-steps', type=int, default=1_000)
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
   if 'JAX_PLATFORMS' not in os.environ:
     platforms = platform.accelerator_environment().get('JAX_PLATFORMS')
     jax.config.update('jax_platforms', platforms)
-  pretrain(options.out, steps=options.steps, seed=options.seed)
+  malloc.keep()
+  config = SIZES[options.size]
+  pretrain(
+    options.out, steps=options.steps, last_steps=options.last_steps,
+    seed=options.seed, config=config,
+  )  # fmt: skip
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
 """Raw records of the generated datasets, in the format of the real ones.
 
 Example i of a split is a function of (seed, dataset, split, i) alone. A split uses only
-combinations of its own side (`World.side`), so that no statement of a test example, true
-or false, occurs in a training example or in the pretraining text. Closed-book questions
-must rest on that text; of those, no question is in two splits. Labels cycle, so that
+combinations of its own side (`World.side`): a passage of a test example occurs neither in
+a training example nor in the pretraining text. A single fact of it may, and so may a
+hypothesis or a question on it, whose answer is in the passage. Closed-book questions must
+rest on that text; of those, no question is in two splits. Labels cycle, so that
 the classes of every split are balanced.
 """
 

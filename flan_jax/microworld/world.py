@@ -4,15 +4,17 @@ Common knowledge (a baker makes bread, Norby lies by the sea) is fixed; closed-b
 questions ask for it. Facts about people hold within a scene only, so that a reader has
 to read the passage: another scene may give the same person another trade.
 
-Every combination of a person and a value belongs to one side (train, dev or test), by a
-seeded hash. The pretraining text and the training examples use train combinations only.
+Every passage of two or more facts, and every question of common knowledge, belongs to one
+side (train, dev or test), by a seeded hash. The pretraining text and the training examples
+use those of train only. A single fact may occur on every side: were (person, value) pairs held out, a model
+would learn by heart which values a person never has, and those would be the right ones.
 """
 
 import dataclasses
 import functools
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from flan_jax.microworld import vocabulary
@@ -55,8 +57,11 @@ Proposition = tuple[str, ...]
 """The meaning of a statement: equal for all its wordings."""
 
 
-_Drawn = tuple[tuple[str, ...], tuple[Fact | None, ...]]
-"""People, and facts of them; None for a fact that was not found."""
+TIED = 0.2
+"""Share of passages of two people and three facts or more that tell of both together."""
+
+_Drawn = tuple[tuple[str, ...], tuple[Fact, ...]]
+"""People, and facts of them."""
 
 
 class Scene(NamedTuple):
@@ -100,11 +105,12 @@ class World:
     """`train` (8 of 10 combinations), `dev` or `test` (1 of 10 each)."""
     return _side(self.seed, combination)
 
-  def tells(self, side: str, proposition: Proposition) -> bool:
-    """True if texts of that side may state the proposition."""
-    if proposition[0] in ('kin', 'rank'):  # all ties of two people are on one side
-      proposition = (proposition[0], *sorted((proposition[1], proposition[3])))
-    return _side(self.seed, proposition) == side
+  def tells(self, side: str, facts: Iterable[Fact]) -> bool:
+    """True if texts of that side may state these facts together."""
+    told = sorted('/'.join(self.propositions(fact)[0]) for fact in facts)
+    if len(told) < 2:
+      return side == SIDES[0]
+    return _side(self.seed, ('scene', *told)) == side
 
   def knowledge(self) -> tuple[tuple[str, str, str], ...]:
     """All common knowledge: (relation, subject, value)."""
@@ -155,11 +161,10 @@ class World:
     return frozenset(p for fact in scene.facts for p in self.propositions(fact))
 
   def fact(
-    self, rng: random.Random, relation: str, subject: str, *, side: str, other: str = ''
-  ) -> Fact | None:
-    """Draws a fact of that relation that `side` may tell; None if not found."""
-    legal = _possible(self, relation, subject, other, side)
-    return rng.choice(legal) if legal else None
+    self, rng: random.Random, relation: str, subject: str, *, other: str = ''
+  ) -> Fact:
+    """Draws a fact of that relation."""
+    return rng.choice(_all(relation, subject, other))
 
   def scene(
     self, rng: random.Random, *, side: str, facts: Sequence[int] = (2, 3, 3, 4)
@@ -175,26 +180,24 @@ class World:
     """
     while True:
       total = rng.choice(facts)
-      alone = total == 1 or rng.random() < 0.33
-      drawn = self._alone(rng, total, side) if alone else None
-      people, told = drawn or self._two(rng, max(total, 2), side)
-      found = tuple(fact for fact in told if fact is not None)
-      if len(found) == len(told):
-        return Scene(people, found)
+      if total == 1 or rng.random() < 0.33:
+        people, told = self._alone(rng, total)
+      else:
+        people, told = self._two(rng, total)
+      if self.tells(side, told):
+        return Scene(people, told)
 
-  def _alone(self, rng: random.Random, total: int, side: str) -> _Drawn:
+  def _alone(self, rng: random.Random, total: int) -> _Drawn:
     name = rng.choice(vocabulary.PEOPLE)
     relations = rng.sample(ALONE, total)
-    return (name,), tuple(self.fact(rng, r, name, side=side) for r in relations)
+    return (name,), tuple(self.fact(rng, relation, name) for relation in relations)
 
-  def _two(self, rng: random.Random, total: int, side: str) -> _Drawn:
-    tie = rng.choice(PAIRED) if total > 2 and rng.random() < 0.4 else None
-    names = (
-      self.pair(rng, side=side) if tie else tuple(rng.sample(vocabulary.PEOPLE, 2))
-    )
+  def _two(self, rng: random.Random, total: int) -> _Drawn:
+    tie = rng.choice(PAIRED) if total > 2 and rng.random() < TIED else None
+    names = tuple(rng.sample(vocabulary.PEOPLE, 2))
     told = []
     if tie:
-      told.append(self.fact(rng, tie, names[0], side=side, other=names[1]))
+      told.append(self.fact(rng, tie, names[0], other=names[1]))
       total -= 1
     shared = rng.choice(ALONE)
     mine, yours = [shared], [shared if rng.random() < 0.7 else rng.choice(ALONE)]
@@ -202,16 +205,8 @@ class World:
       more = rng.choice((mine, yours))
       more.append(rng.choice([r for r in ALONE if r not in more]))
     for name, relations in zip(names, (mine, yours), strict=True):
-      told.extend(self.fact(rng, r, name, side=side) for r in relations)
+      told.extend(self.fact(rng, relation, name) for relation in relations)
     return names, tuple(told)
-
-  def pair(self, rng: random.Random, *, side: str) -> tuple[str, str]:
-    """Draws two people whose ties `side` may tell."""
-    while True:
-      first, second = rng.sample(vocabulary.PEOPLE, 2)
-      pair = sorted((first, second))
-      if all(self.side(relation, *pair) == side for relation in ('kin', 'rank')):
-        return first, second
 
   def untrue(
     self, rng: random.Random, fact: Fact, scene: Scene, *, crossed: bool
@@ -220,7 +215,7 @@ class World:
 
     `crossed` takes it from the scene: a fact about the other person, or the two people
     swapped; None if the scene has neither. The caller checks the candidate against
-    `truths`, and its side.
+    `truths`.
     """
     if crossed or fact.relation == 'rank':
       if fact.other:
@@ -233,7 +228,7 @@ class World:
         if told.relation == fact.relation and told.subject != fact.subject:
           return told._replace(subject=fact.subject)
       return None
-    drawn = _draw(rng, fact.relation, fact.subject, fact.other)
+    drawn = self.fact(rng, fact.relation, fact.subject, other=fact.other)
     match fact.relation:
       case 'taste' if rng.random() < 0.4:
         return fact._replace(detail='hates' if fact.detail == 'likes' else 'likes')
@@ -246,18 +241,6 @@ class World:
       case 'deal':
         return fact._replace(detail=drawn.detail)
     return drawn
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def _possible(
-  world: World, relation: str, subject: str, other: str, side: str
-) -> tuple[Fact, ...]:
-  """Every fact of that relation and those people that `side` may tell."""
-  return tuple(
-    fact
-    for fact in _all_facts(relation, subject, other)
-    if world.tells(side, world.propositions(fact)[0])
-  )
 
 
 def _all_facts(relation: str, subject: str, other: str) -> Iterator[Fact]:
@@ -279,10 +262,6 @@ def _all_facts(relation: str, subject: str, other: str) -> Iterator[Fact]:
   for value in values:
     for detail in details:
       yield Fact(relation, subject, value, detail, other)
-
-
-def _draw(rng: random.Random, relation: str, subject: str, other: str) -> Fact:
-  return rng.choice(_all(relation, subject, other))
 
 
 @functools.lru_cache(maxsize=1 << 12)

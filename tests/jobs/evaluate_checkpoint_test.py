@@ -12,7 +12,7 @@ import pytest
 from flan_jax.catalog import registry
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config import gin
-from flan_jax.data import tokenizers
+from flan_jax.data import bpe
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -241,7 +241,7 @@ def test_a_damaged_checkpoint_is_named(name, text, message, checkpoint, tmp_path
 
 
 def test_only_the_tokenizer_of_the_checkpoint_is_accepted(checkpoint, tmp_path):
-  other = tokenizers.train(['some words of a text'] * 9, vocab_size=300)
+  other = bpe.train(['some words of a text'] * 9, vocab_size=300)
   other.save(tmp_path / 'other.model')
   with pytest.raises(InputError, match=r"TOKENIZER: got '.*other.model' of digest"):
     evaluate(tmp_path / 'out', TOKENIZER=str(tmp_path / 'other.model'))

@@ -24,7 +24,9 @@ SMALL = dataclasses.replace(
 
 def test_the_written_model_loads(tmp_path, monkeypatch):
   monkeypatch.setattr(pretrain, 'WINDOW', 256)
-  loss = pretrain.pretrain(str(tmp_path), steps=2, config=SMALL, documents=500)
+  loss = pretrain.pretrain(
+    str(tmp_path), steps=2, last_steps=2, config=SMALL, documents=500
+  )
   assert 0 < loss < 10
   assert model_dir.config(str(tmp_path)) == SMALL
   shapes, _ = params.abstract_params(SMALL)

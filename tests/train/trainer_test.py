@@ -19,7 +19,7 @@ from flan_jax.checkpoints import model_dir as model_dir_lib
 from flan_jax.cli import dispatch
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config import gin
-from flan_jax.data import tokenizers
+from flan_jax.data import bpe, tokenizers
 from flan_jax.data.store import materialize
 from flan_jax.data.store import store as store_lib
 from flan_jax.errors import InputError
@@ -322,7 +322,7 @@ def test_another_config_is_refused_and_nothing_is_lost(first, store):
 
 
 def test_another_tokenizer_than_the_store_s_is_refused(store, tmp_path):
-  tokenizers.train(['some words'] * 9, vocab_size=300).save(tmp_path / 'other.model')
+  bpe.train(['some words'] * 9, vocab_size=300).save(tmp_path / 'other.model')
   run = build(tmp_path / 'run', store, TOKENIZER=str(tmp_path / 'other.model'))
   with pytest.raises(InputError, match='tokenizer of digest .*, TOKENIZER has'):
     train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
