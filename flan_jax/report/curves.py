@@ -19,6 +19,8 @@ _MARKERS = 'osD^vP*X'
 
 _PANEL = 2.2
 """Height of a panel in inches."""
+_LINE = 0.234
+"""Height of a line of a label in inches."""
 
 
 def draw(content: Mapping[str, Any]) -> dict[str, str]:
@@ -91,16 +93,17 @@ def _lanes(
     for row in rows
   ]
   if len(content['averages']) > 1:
-    names = [many_tables.cluster(row) for row in rows]
+    several = many_tables.family(rows) is None
+    names = [many_tables.cluster(row, family=several) for row in rows]
   else:
     names = [many_tables.name_of(row) for row in rows]
   labels = [wrapped(name) for name in names]
-  # A lane is less high than a line of text.
+  height = 0.26 if len(columns) <= 3 else 0.2  # of a lane, in inches
   rooms = [
-    max(len(lane), 0.9 * (label.count('\n') + 1))
+    max(len(lane), _LINE / height * (label.count('\n') + 1))
     for lane, label in zip(lanes, labels, strict=True)
   ]
-  figure, axes = canvas(start + 0.26 * (sum(rooms) + len(rooms)))
+  figure, axes = canvas(start + height * (sum(rooms) + len(rooms)))
   ticks, place = [], 0.0
   for row, lane, room in zip(rows, lanes, rooms, strict=True):
     ticks.append(place + (room - 1) / 2)

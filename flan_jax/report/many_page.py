@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flan_jax.report import canvas, curves, html, many_tables
+from flan_jax.report import canvas, curves, html, many_tables, statements
 from flan_jax.report.runs import is_validation
 from flan_jax.report.schema import points
 
@@ -113,10 +113,11 @@ def _took(cost: Mapping[str, Any] | None) -> dict[str, str] | None:
 def _captions(content: Mapping[str, Any]) -> list[tuple[str, str]]:
   several = any(column['models'] > 1 for column in content['columns'])
   seeds = '; small dots are single seeds' if several else ''
+  on = statements.on_family(many_tables.family(content['averages']))
   lines = ' A line is a run: those of one color differ in SEED.' if several else ''
   return [
-    ('means', f'Means with 95 % intervals{seeds}.'),
-    ('differences', f'Differences in points, with 95 % intervals{seeds}.'),
+    ('means', f'Means{on} with 95 % intervals{seeds}.'),
+    ('differences', f'Differences{on} in points, with 95 % intervals{seeds}.'),
     ('steps', 'Means by training step, with 95 % intervals.'),
     ('loss', f'Loss by training step, as the runs logged it.{lines}'),
     (

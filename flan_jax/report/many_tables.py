@@ -91,11 +91,23 @@ def name_of(row: Mapping[str, Any]) -> str:
   return f'mean of {cluster(row)}'
 
 
-def cluster(row: Mapping[str, Any]) -> str:
-  """Names the cluster of a row: `NLI`, `Commonsense of the microworld`."""
+def cluster(row: Mapping[str, Any], *, family: bool = True) -> str:
+  """Names the cluster of a row: `NLI`, `Commonsense of the microworld`.
+
+  Args:
+    row: a row of the table, or an average.
+    family: whether to name a dataset family other than FLAN.
+  """
+  of = statements.of_family(row['family']) if family else ''
   if is_validation(row):
-    return f'training datasets{statements.of_family(row["family"])}, dev'
-  return statements.cluster_name(row['cluster']) + statements.of_family(row['family'])
+    return f'training datasets{of}, dev'
+  return statements.cluster_name(row['cluster']) + of
+
+
+def family(rows: Sequence[Mapping[str, Any]]) -> str | None:
+  """The dataset family of the rows, if all are of one."""
+  found = {row['family'] for row in rows}
+  return found.pop() if len(found) == 1 else None
 
 
 def groups(content: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:

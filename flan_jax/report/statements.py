@@ -92,8 +92,12 @@ def elsewhere(family: str | None, measured: str | None) -> str:
 
 def on(report: Mapping[str, Any]) -> str:
   """Names the measured dataset family after a verb: ` on the microworld`."""
-  family = report.get('data', {}).get('family') or OWN
-  return '' if family == OWN else f' on {_named(family)}'
+  return on_family(report.get('data', {}).get('family'))
+
+
+def on_family(family: str | None) -> str:
+  """Names a dataset family other than FLAN after a verb: ` on the microworld`."""
+  return f' on {_named(family)}' if family and family != OWN else ''
 
 
 def is_tuned(report: Mapping[str, Any]) -> bool:

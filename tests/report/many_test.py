@@ -1,5 +1,6 @@
 """Many reports: one table, whose columns are models, seeds of a run, and its steps."""
 
+import copy
 import csv
 import io
 import json
@@ -278,6 +279,20 @@ def test_the_page_names_every_figure_and_every_column(content):
   assert 'a t interval on the seeds' in page
   for svg in curves.draw(content).values():
     assert made_report.text_on_a_phone(svg) >= 12
+
+
+@pytest.mark.parametrize('other', ['microworld', 'flan'])
+def test_a_figure_of_one_family_names_it_once_in_its_caption(content, other):
+  content = copy.deepcopy(content)
+  content['averages'].append(copy.deepcopy(content['averages'][0]))
+  for row in (*content['rows'], *content['averages']):
+    row['family'] = 'microworld'
+  content['averages'][-1].update(cluster='sentiment', family=other)
+  lanes = curves.draw(content)['means'].count('microworld')
+  caption = 'Means on the microworld with 95 % intervals' in many_page.render(content)
+  assert (lanes == 0, caption) == (
+    (True, True) if other == 'microworld' else (False, False)
+  )
 
 
 def test_one_model_alone_claims_nothing_about_seeds_or_a_base(sweep):
