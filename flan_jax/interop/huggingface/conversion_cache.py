@@ -45,7 +45,9 @@ def import_cached(
   """
   if not needs_conversion(path):
     if '@' not in str(path):
-      return pathlib.Path(path)
+      folder = pathlib.Path(path)
+      # `./microworld` is a folder of the user's, `microworld` the one that ships.
+      return folder.absolute() if str(folder) == 'microworld' != str(path) else folder
     from flan_jax.train import step_model  # imports Orbax, which takes a while
 
     return pathlib.Path(step_model.model_folder(str(path), progress=progress))

@@ -4,6 +4,7 @@ import pytest
 from gguf_test import write_gguf
 from small_models import edit
 
+from flan_jax.checkpoints import model_dir
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import conversion_cache, convert
 
@@ -66,3 +67,13 @@ def test_an_unsupported_model_is_refused_and_leaves_nothing(hf_model, tmp_path, 
       hf_model, cache=tmp_path / 'converted', progress=quiet
     )
   assert not (tmp_path / 'converted').exists()
+
+
+def test_a_path_to_a_folder_is_not_the_model_that_ships(tmp_path, quiet, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for path, found in {
+    './microworld': tmp_path / 'microworld',
+    'microworld': model_dir.SHIPPED,
+  }.items():
+    folder = conversion_cache.import_cached(path, cache=tmp_path, progress=quiet)
+    assert model_dir.find(folder) == found
