@@ -38,12 +38,16 @@ def _newlines(words_alike: bool) -> Iterator[dict[str, Any]]:
     yield paths
 
 
-def _without_paths(model: bytes) -> bytes:
-  """The model without the paths of its rules' files, which differ every time."""
+def messages() -> Any:
+  """The module of SentencePiece's messages, whose classes exist only at run time."""
   from sentencepiece import sentencepiece_model_pb2
 
-  messages: Any = sentencepiece_model_pb2  # defines its classes as it is imported
-  proto = messages.ModelProto.FromString(model)
+  return sentencepiece_model_pb2
+
+
+def _without_paths(model: bytes) -> bytes:
+  """The model without the paths of its rules' files, which differ every time."""
+  proto = messages().ModelProto.FromString(model)
   for spec in (proto.normalizer_spec, proto.denormalizer_spec):
     spec.ClearField('normalization_rule_tsv')
   return proto.SerializeToString(deterministic=True)

@@ -82,18 +82,14 @@ def verdicts(world: World, rng: random.Random) -> str:
   asks = rng.random() < 0.5
   shares = (0.46, 0.46, 0.08) if rng.random() < 0.5 else (0.5, 0.5, 0.0)
   claims = _claims(world, rng, scene, told, shares, rng.choice((4, 5, 6, 7)))
-  kinds = [kind for kind, _ in claims]
   yes, no, unsaid = rng.choice(_VERDICTS)
   verdict = {'true': yes, 'untrue': no, 'unsaid': unsaid}
-  she, who = '', ''
-  if '{she}' in yes or asks:
-    who, *_ = _strangers(rng, scene.people, 1)
-    she = pronoun(who)
+  who = _strangers(rng, scene.people, 1)[0] if asks else ''
   out = [' '.join(told)]
   lead = rng.choice(_ASKED if asks else _SAID)
-  for kind, claim in zip(kinds, (claim for _, claim in claims), strict=True):
+  for kind, claim in claims:
     said = question(claim.question) if asks else sentence(claim.statement)
-    given = verdict[kind].format(she=she)
+    given = verdict[kind]
     line = lead.format(said=said, verdict=given, Verdict=sentence(given), who=who,
                        statement=claim.statement)  # fmt: skip
     out.append(line)
@@ -190,10 +186,7 @@ def pairs(world: World, rng: random.Random) -> str:
   )
   for _ in range(3):
     same = rng.random() < 0.5
-    while True:
-      a, b = language.draw_pair(world, rng, same=same)
-      if world.side('pair', *sorted((a, b))) == SIDE:
-        break
+    a, b = language.draw_pair(world, rng, side=SIDE, same=same)
     x, y = rng.sample(vocabulary.PEOPLE, 2)
     out.append(
       form.format(

@@ -288,8 +288,10 @@ def draw_claim(
       return scene, ' '.join(told), made
 
 
-def draw_pair(world: World, rng: random.Random, *, same: bool) -> tuple[str, str]:
-  """Draws two statements that say the same in other words, or contradict each other."""
+def draw_pair(
+  world: World, rng: random.Random, *, side: str, same: bool
+) -> tuple[str, str]:
+  """Draws two statements of `side` that say the same, or contradict each other."""
   while True:
     scene = world.scene(rng, side=SIDES[0])
     fact = rng.choice(scene.facts)
@@ -300,7 +302,9 @@ def draw_pair(world: World, rng: random.Random, *, same: bool) -> tuple[str, str
       alone = Scene(scene.people, (fact,))
       second = claim_on(world, rng, alone, 'untrue', conclude=False)
     if first and second and first.statement != second.statement:
-      return first.statement, second.statement
+      pair = first.statement, second.statement
+      if world.side('pair', *sorted(pair)) == side:
+        return pair
 
 
 def draw_joined(world: World, rng: random.Random, *, side: str, garble: bool) -> str:

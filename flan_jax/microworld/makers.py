@@ -246,15 +246,13 @@ def sst2(world: World, rng: random.Random, side: str, index: int):
 
 def mrpc(world: World, rng: random.Random, side: str, index: int):
   label = index % 2
-  while True:
-    first, second = language.draw_pair(world, rng, same=bool(label))
-    if world.side('pair', *sorted((first, second))) == side:
-      return {
-        'idx': index,
-        'sentence1': sentence(first),
-        'sentence2': sentence(second),
-        'label': label,
-      }
+  first, second = language.draw_pair(world, rng, side=side, same=bool(label))
+  return {
+    'idx': index,
+    'sentence1': sentence(first),
+    'sentence2': sentence(second),
+    'label': label,
+  }
 
 
 def common_gen(world: World, rng: random.Random, side: str, index: int):

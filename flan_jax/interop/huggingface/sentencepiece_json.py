@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flan_jax.data import bpe
 from flan_jax.data.tokenizers import SentencePiece
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface.logit_check import PARAGRAPH
@@ -19,13 +20,6 @@ NEVER = -1e6
 """Score of a unigram piece that no text becomes, far below that of any path."""
 
 
-def messages() -> Any:
-  """The module of SentencePiece's messages, whose classes exist only at run time."""
-  from sentencepiece import sentencepiece_model_pb2
-
-  return sentencepiece_model_pb2
-
-
 def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
   """Returns tokenizer.json and the fields of tokenizer_config.json.
 
@@ -34,7 +28,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
   """
   import tokenizers as lib
 
-  spm = messages()
+  spm = bpe.messages()
   model = spm.ModelProto.FromString(tokenizer.model)
   kinds = spm.ModelProto.SentencePiece
   trainer, normalizer = model.trainer_spec, model.normalizer_spec

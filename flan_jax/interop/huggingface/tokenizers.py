@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.checkpoints import model_dir
-from flan_jax.data import control_tokens
+from flan_jax.data import bpe, control_tokens
 from flan_jax.data import tokenizers as tokenizers_lib
 from flan_jax.data.tokenizers import Bytes, HuggingFace, SentencePiece, Tokenizer
 from flan_jax.errors import InputError, did_you_mean
@@ -119,9 +119,7 @@ def from_gguf(file: File) -> Tokenizer | None:
 
 def _sentencepiece(file: File) -> bytes:
   """The vocabulary of a GGUF file as a serialized SentencePiece model."""
-  from flan_jax.interop.huggingface import sentencepiece_json
-
-  spm = sentencepiece_json.messages()
+  spm = bpe.messages()
   tokens = file.field('tokenizer.ggml.tokens')
   scores = file.field('tokenizer.ggml.scores')
   kinds = file.field('tokenizer.ggml.token_type')
